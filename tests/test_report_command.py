@@ -89,3 +89,24 @@ def test_the_figure_is_written_beside_the_page(store: Path, tmp_path: Path) -> N
     assert main([*words, *out, str(tmp_path / "front.svg")]) == 0
     assert (tmp_path / "front.svg").read_text(encoding="utf-8").startswith("<?xml")
     assert main([*words, *out, str(tmp_path / "front.gif")]) == 2
+
+
+def test_a_cascade_stands_beside_the_front_of_its_own_rule(store: Path, tmp_path: Path) -> None:
+    chosen, page = tmp_path / "c.json", tmp_path / "r.html"
+    rule = ["--combine", "last", "--confidence", "prob_gap"]
+    target = ["--unit", "joules", "--min-accuracy", "0.7"]
+    assert main(["search", str(store), *target, *rule, "--out", str(chosen)]) == 0
+    words = ["report", str(store), "--unit", "joules", "--out", str(page)]
+    assert main([*words, "--cascade", str(chosen)]) == 0
+    text = page.read_text(encoding="utf-8")
+    assert "--confidence prob_gap --combine last" in text
+    assert main([*words, *rule]) == 0
+    assert main([*words, *rule, "--cascade", str(chosen)]) == 2
+
+
+def test_the_page_tells_what_each_of_several_rules_chooses(store: Path, tmp_path: Path) -> None:
+    words = ["report", str(store), "--unit", "joules", "--max-models", "2", "--combine", "auto"]
+    assert main([*words, "--out", str(tmp_path / "r.html")]) == 0
+    text = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "What each rule chooses" in text
+    assert "Of 4 rules" in text

@@ -19,20 +19,30 @@ from committee.cli.output import (
     say_wrapped,
     search_progress,
 )
-from committee.cli.stores import check_models, open_split, open_test, skipped, unit_for
+from committee.cli.stores import (
+    check_models,
+    confidence_for,
+    open_split,
+    open_test,
+    skipped,
+    unit_for,
+)
 from committee.files import write_text
 from committee.pool.evaluate import shared_warnings
 from committee.pool.pool import Pool
 from committee.report.figure import check_figure_ending, front_figure, write_figure
-from committee.report.page import check_page_ending, page_of
+from committee.report.page import Section, check_page_ending, page_of
 from committee.report.promise import promise_sentence
 from committee.report.rows import Report
+from committee.report.rules import choices_by_rule
 from committee.report.tables import versus_lines
 from committee.rule.cascade import Cascade
 from committee.run.open import open_cascade, what_is
 from committee.segment.tile_maps import tile_sections
 from committee.selection.exhaustive import search
 from committee.selection.front import Front
+from committee.selection.options import SearchKeywords
+from committee.selection.targets import Target
 from committee.text import counted
 
 
@@ -58,6 +68,8 @@ def report(
     split: opt.ValSplit = None,
     test: opt.TestSplit = None,
     max_models: opt.MaxModels = None,
+    confidence: opt.ConfidenceName = None,
+    combine: opt.Combine = None,
     self_cascades: opt.SelfCascades = False,
     unit: opt.Unit = None,
     as_json: opt.AsJson = False,
@@ -66,7 +78,8 @@ def report(
 
     The page shows every committee on the front, with the command that saves it. --match,
     --min-accuracy and --max-cost mark the committee that committee search would choose; --cascade
-    marks a given one, and the page begins with what was certified of it.
+    marks a given one beside the front of its own rule, and the page begins with what was certified
+    of it.
 
     Example: committee report predictions --match large --out report.html
     """
@@ -75,28 +88,26 @@ def report(
         check_figure_ending(figure)
     if cascade is not None:
         given = {"match": match, "min_accuracy": min_accuracy, "max_cost": max_cost}
+        given |= {"confidence": confidence, "combine": combine}
         refuse("reports without --cascade", **{n: value is not None for n, value in given.items()})
     target = target_of(match, within, min_accuracy, max_cost)
-    options = {
-        "--match": match,
-        "--within": within,
-        "--min-accuracy": min_accuracy,
-        "--max-cost": max_cost,
-        "--cascade": cascade,
-    }
-    chosen_by = " ".join(f"{name} {value}" for name, value in options.items() if value is not None)
+    chosen_by = _chosen_by(
+        match=match, within=within, min_accuracy=min_accuracy, max_cost=max_cost, cascade=cascade
+    )
     pool = open_split(store, split, "val")
     test_pool = open_test(store, split, test)
     unit = unit_for(pool, unit, as_json)
+    chosen = None if cascade is None else _given(cascade, store, pool)
+    rule = _rule(pool, chosen, confidence, combine)
     with search_progress(not as_json) as progress:
-        front = search(pool, max_models, unit=unit, self_cascades=self_cascades, progress=progress)
+        options: SearchKeywords = {**rule, "unit": unit, "progress": progress}
+        front = search(pool, max_models, self_cascades=self_cascades, **options)
     # The search used val alone, so add the notes on both splits.
     front = replace(front, warnings=(*front.warnings, *shared_warnings(pool, test_pool)))
-    choice = target.of(front)
-    chosen = None if choice is None else choice.cascade
-    if cascade is not None:
-        chosen = _given(cascade, store, pool)
+    if chosen is not None:
         match = _reference(chosen, front)
+    elif (choice := target.of(front)) is not None:
+        chosen = choice.cascade
     # Compare a choice that should match a model with that model, not the most accurate.
     content = Report(front, test_pool, match, chosen)
     text = page_of(
@@ -105,7 +116,7 @@ def report(
         split=split,
         extra={"Chosen by": chosen_by} if chosen_by else None,
         title=f"{Path(store).resolve().name}: committees and single models",
-        sections=tile_sections(content),
+        sections=[*tile_sections(content), *_rules(front, target, test_pool)],
     )
     write_text(out, text)
     if figure is not None:
@@ -120,6 +131,33 @@ def report(
     if target.share:
         say_wrapped(f"--max-cost is {target.cost_text(front)}.")
     say_notes(content.notes)
+
+
+def _chosen_by(**options: object) -> str:
+    """Return the options that were given, as they are written."""
+    given = {name: value for name, value in options.items() if value is not None}
+    return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in given.items())
+
+
+def _rule(
+    pool: Pool, given: Cascade | None, confidence: str | None, combine: str | None
+) -> SearchKeywords:
+    """Return the rule to search by: that of a given cascade, where it has an effect."""
+    if given is None:
+        return {"confidence": confidence_for(pool, confidence), "combine": combine}
+    if not pool.keeps_outputs or len(given.names) == 1:
+        return {}
+    own: SearchKeywords = {"combine": given.combine}
+    return own if len(given.stages) == 1 else {**own, "confidence": given.confidence}
+
+
+def _rules(front: Front, target: Target, test: Pool | None) -> list[Section]:
+    """Return what each of several rules chooses, as a section; none for one rule."""
+    choices = choices_by_rule(front, target, test)
+    if choices is None:
+        return []
+    line = f"{choices.line[:1].upper()}{choices.line[1:]}"
+    return [Section((choices.table(),), (line,), name="rules", title="Rules")]
 
 
 def _to_json(content: Report, out: Path) -> dict[str, Any]:
