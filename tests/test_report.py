@@ -421,3 +421,25 @@ def test_importing_the_report_loads_no_plotting_library():
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
+
+
+def test_names_in_a_figure_do_not_cover_each_other():
+    rng = np.random.default_rng(5)
+    labels = rng.integers(0, 6, 2000)
+    names = [f"a_model_with_a_long_name_{n}" for n in range(24)]
+    # Alike in cost and accuracy.
+    outputs = {n: rng.normal(size=(2000, 6)) + 2.5 * np.eye(6)[labels] for n in names}
+    costs = {name: 10 * 1.02**n for n, name in enumerate(names)}
+    pool = cm.Pool.from_arrays(labels, outputs, kind="logits", costs=costs, unit="gpu_ms")
+    figure = front_figure(Report(cm.search(pool, 1)))
+    (axes,) = figure.axes
+    figure.draw_without_rendering()
+    shown = [each for each in axes.texts if each.get_text() in names]
+    boxes = [each.get_window_extent() for each in shown]
+    assert 0 < len(shown) < len(names)
+    best = min(names, key=costs.__getitem__)
+    assert best in [each.get_text() for each in shown]
+    overlaps = sum(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    assert overlaps <= 2, "only names of the best models may"
+    assert axes.get_xlabel().startswith("Average time per sample (ms, gpu_ms)")
+    assert "Best single models for their cost" in axes.get_legend_handles_labels()[1]

@@ -14,7 +14,7 @@ import numpy as np
 from committee.arrays import Array
 from committee.errors import DataError, require
 from committee.files import write_bytes
-from committee.report.plane import Plane, scales_of
+from committee.report.plane import Plane, conditions_of, scales_of
 from committee.report.promise import promise_sentence
 from committee.report.rows import CHOSEN, SINGLE, Report, Row, matches
 from committee.report.style import BLACK, BLUE, CASCADE, ENSEMBLE, ORANGE, VERMILION, Axes, Figure
@@ -38,7 +38,9 @@ def front_figure(report: Report) -> Figure:
     """
     scales, rows, members = scales_of(report), report.rows, report.members
     singles = [row for row in rows if row.role == SINGLE]
-    plane = Plane(singles, report.front.settings.unit, scales.accuracy)
+    conditions = conditions_of(report.front)
+    unit = report.front.settings.unit
+    plane = Plane(singles, unit, scales.accuracy, conditions=conditions)
     plane.mark_singles()
     best = plane.mark(report.ensembles, ENSEMBLE, "Best ensembles")
     many = len(members) > _STARS
@@ -101,8 +103,8 @@ def write_figure(figure: Figure, path: Path) -> Path:
 def _style(row: Row) -> dict[str, Any]:
     """Return a star or a plus for what a target picked, a ring for what the user chose."""
     if row.role == CHOSEN:
-        ring = {"marker": "o", "markersize": 17, "color": "none"}
-        return {**ring, "markeredgecolor": VERMILION, "markeredgewidth": 1.8}
+        ring = {"marker": "o", "markersize": 16, "color": "none"}
+        return {**ring, "markeredgecolor": VERMILION, "markeredgewidth": 1.4}
     star = row.role == matches(row.reference)
     shape = {"marker": "*" if star else "P", "markersize": 13 if star else 9}
     return {**shape, "color": VERMILION, "markeredgecolor": BLACK, "markeredgewidth": 0.7}

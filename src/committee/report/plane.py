@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -25,12 +26,15 @@ from committee.report.style import (
     scale_cost,
 )
 from committee.report.text import measure_text, named
-from committee.selection.front import Committee
+from committee.selection.front import Committee, Front
 
 if TYPE_CHECKING:
     from matplotlib.transforms import Bbox
 
 _SINGLES = "Single models, with 95 % interval"
+_BEST = "Best single models for their cost"
+# The largest marker of a legend; a larger one would reach into the next line.
+_LEGEND_MARKER = 11
 # Of a legend across a whole figure, in letters.
 _LEGEND_WIDTH = 100
 
@@ -45,10 +49,12 @@ class Plane:
         label: str,
         axes: Axes | None = None,
         models: Sequence[Committee] = (),
+        conditions: str = "",
     ) -> None:
         self.singles, self.label = singles, label
         every = [*singles, *models]
-        self.size, self.cost_label = cost_axis(unit, [e.reported.average_cost for e in every])
+        typical = [each.reported.average_cost for each in every]
+        self.size, self.cost_label = cost_axis(unit, typical, conditions)
         self.axes = empty_figure().add_subplot() if axes is None else axes
         self.models = self.positions(every)
         self.others: list[Array] = []
@@ -71,7 +77,8 @@ class Plane:
         if line:
             rising = points[np.lexsort((-points[:, 1], points[:, 0]))]
             best = rising[rising[:, 1] >= np.maximum.accumulate(rising[:, 1])]
-            self.axes.plot(best[:, 0], best[:, 1], color=BLACK, linewidth=0.9, zorder=1)
+            label = _BEST if len(best) > 1 else ""
+            self.axes.plot(*best.T, color=BLACK, linewidth=0.9, zorder=1, label=label)
 
     def mark(
         self, committees: Sequence[Committee], look: Look, label: str, line: bool = False
@@ -127,7 +134,8 @@ class Plane:
         self._draw_intervals(self.models[: len(singles)], bounds)
         labels = [each.name or named(each.cascade) for each in singles]
         places = [(n, float(x), float(y)) for n, (x, y) in zip(labels, self.models, strict=False)]
-        taken = _place_labels(axes, [*places, *names], points)
+        bars = np.column_stack([self.models[: len(singles), 0], bounds])
+        taken = _place_labels(axes, [*places, *names], points, bars)
         for color, x, y in below:
             taken.append(_mark_at_edge(axes, f"{y:.1f} %", x, taken, color))
         return self.figure
@@ -166,34 +174,75 @@ _FONT_SIZE = 8
 _REACH = 3
 # Offsets in points and alignments to try, the most welcome first.
 _PLACES = (
+    (7, 0, "left", "center"),
+    (-7, 0, "right", "center"),
     (6, -4, "left", "top"),
     (6, 4, "left", "bottom"),
     (-6, 4, "right", "bottom"),
     (-6, -4, "right", "top"),
     (0, -14, "center", "top"),
     (0, 14, "center", "bottom"),
+    (5, 9, "left", "bottom"),
+    (-5, 9, "right", "bottom"),
+    (5, -9, "left", "top"),
+    (-5, -9, "right", "top"),
 )
+# What lies under a name, so that a line behind it does not cross it out.
+_PAPER = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.4}
+# Pixels between the points of a line that names should not cover.
+_SPACING = 4
+# What a name may cover at most.
+_MOST_COVERED = 6
 
 
 def _place_labels(
-    axes: Axes, named: Sequence[tuple[str, float, float]], others: Array
+    axes: Axes, named: Sequence[tuple[str, float, float]], others: Array, bars: Array
 ) -> list[Bbox]:
-    """Write names beside points, off one another, off other points and off the legend.
+    """Write names beside points, off one another, off points, lines and bars, and off the legend.
 
-    A point below the lower limit is named at the lower edge, with its accuracy. Returns where the
-    legend and the names are, in pixels.
+    A point below the lower limit is named at the lower edge, with its accuracy. A name that finds
+    no place is left out, unless no cheaper model is as accurate.
+
+    Args:
+        axes: The axes.
+        named: Name and place of each point.
+        others: Where all points are, shape (P, 2).
+        bars: Place and both ends of each upright bar, shape (B, 3).
+
+    Returns:
+        Where the legend and all texts are, in pixels.
     """
     figure: Figure = axes.figure  # type: ignore[assignment]
     figure.draw_without_rendering()
-    points = axes.transData.transform(others)
+    points, lines = axes.transData.transform(others), _drawn(axes, bars)
     legend = axes.get_legend()
     taken = [] if legend is None else [legend.get_window_extent()]
-    for name, x, y in named:
-        if y < axes.get_ylim()[0]:
+    taken += [text.get_window_extent() for text in axes.texts if text.get_text()]
+    best = {(x, y) for _, x, y in named if all(y > b for _, a, b in named if a < x)}
+    low = axes.get_ylim()[0]
+    for name, x, y in sorted(named, key=lambda each: each[1:] not in best):
+        if y < low:
             taken.append(_mark_at_edge(axes, f"{name} {y:.1f} %", x, taken))
-        else:
-            taken.append(_beside(axes, name, (x, y), points, taken))
+        elif box := _beside(axes, name, (x, y), points, lines, taken, (x, y) in best):
+            taken.append(box)
     return taken
+
+
+def _drawn(axes: Axes, bars: Array) -> Array:
+    """Return points of all lines and bars, in pixels, shape (L, 2)."""
+    upright = [np.array([[x, low], [x, high]]) for x, low, high in bars]
+    lines = [
+        np.asarray(line.get_xydata(), float)
+        for line in axes.get_lines()
+        if line.get_linestyle() != "None" and line.get_transform() == axes.transData
+    ]
+    found = [np.zeros((0, 2))]
+    for each in [*upright, *lines]:
+        ends = axes.transData.transform(each)
+        for start, end in itertools.pairwise(ends[np.isfinite(ends).all(axis=1)]):
+            steps = max(2, int(np.abs(end - start).max() / _SPACING))
+            found.append(start + np.linspace(0, 1, steps)[:, None] * (end - start))
+    return np.concatenate(found)
 
 
 def _mark_at_edge(
@@ -213,32 +262,55 @@ def _mark_at_edge(
 
 
 def _beside(
-    axes: Axes, name: str, point: tuple[float, float], points: Array, taken: Sequence[Bbox]
-) -> Bbox:
-    """Write one name at the place where it covers least; returns where that is."""
+    axes: Axes,
+    name: str,
+    point: tuple[float, float],
+    points: Array,
+    lines: Array,
+    taken: Sequence[Bbox],
+    needed: bool,
+) -> Bbox | None:
+    """Write one name at the place where it covers least; returns where, None if it is left out."""
     labels = [
         axes.annotate(
             name, point, xytext=(dx, dy), textcoords="offset points", ha=ha, va=va,
-            fontsize=_FONT_SIZE, zorder=7, parse_math=False,
+            fontsize=_FONT_SIZE, zorder=7, parse_math=False, bbox=_PAPER,
         )
         for dx, dy, ha, va in _PLACES
     ]  # fmt: skip
     boxes = [label.get_window_extent() for label in labels]
-    best = int(np.argmin([_covered(axes, box, points, taken) for box in boxes]))
+    own = axes.transData.transform(point)
+    covered = [_covered(axes, box, own, points, lines, taken) for box in boxes]
+    best = int(np.argmin(covered))
+    fits = needed or covered[best] < _MOST_COVERED
     for place, label in enumerate(labels):
-        if place != best:
+        if place != best or not fits:
             label.remove()
-    return boxes[best]
+    return boxes[best] if fits else None
 
 
-def _covered(axes: Axes, box: Bbox, points: Array, taken: Sequence[Bbox]) -> int:
-    """Return how much a box covers: 1 a point, 10 a box, 10 for reaching beyond the axes."""
+def _covered(
+    axes: Axes, box: Bbox, own: Array, points: Array, lines: Array, taken: Sequence[Bbox]
+) -> int:
+    """Return how much a name covers or confuses.
+
+    It is 2 for each few pixels of a line, 3 for a point, 3 if another point is nearer to the name
+    than its own, and 10 for each text and for reaching beyond the axes.
+    """
     reach = _REACH * axes.figure.dpi / 72
     wide = box.padded(reach)
-    inside = int(np.all((points >= wide.min) & (points <= wide.max), axis=1).sum())
+    covered, crossed = (
+        int(np.all((each >= where.min) & (each <= where.max), axis=1).sum())
+        for each, where in ((points, wide), (lines, box))
+    )
+    distances = np.hypot(*(points - np.clip(points, box.min, box.max)).T)
+    distance = np.hypot(*(own - np.clip(own, box.min, box.max)))
+    apart = np.hypot(*(points - own).T) > reach
+    nearer = bool((distances[apart] < 1.2 * distance).any())
     within = axes.get_window_extent()
     outside = box.x0 < within.x0 or box.x1 > within.x1 or box.y0 < within.y0 or box.y1 > within.y1
-    return inside + 10 * sum(bool(box.overlaps(other)) for other in taken) + 10 * bool(outside)
+    texts = sum(bool(box.overlaps(other)) for other in taken)
+    return 2 * crossed + 3 * covered + 3 * nearer + 10 * texts + 10 * bool(outside)
 
 
 @dataclass(frozen=True)
@@ -262,7 +334,9 @@ def scales_of(report: Report) -> _Scales:
     singles = [row for row in rows if row.role == SINGLE_MODEL]
     chosen = [row for row in rows if row.chosen]
     size, label = cost_axis(
-        singles[0].reported.unit, [row.reported.average_cost for row in singles]
+        singles[0].reported.unit,
+        [row.reported.average_cost for row in singles],
+        conditions_of(report.front),
     )
     rest = [*chosen, *report.members, *report.ensembles]
     best = max(row.reported.accuracy for row in [*singles, *rest])
@@ -288,6 +362,17 @@ def scales_of(report: Report) -> _Scales:
         right=right,
         linear_to=linear_to,
     )
+
+
+def conditions_of(front: Front) -> str:
+    """Return the first words of the conditions that all costs share, such as a processor."""
+    unit = front.settings.unit
+    found = {
+        costs[unit].conditions
+        for each in front.pool.divisions
+        for costs in each.costs.costs.values()
+    }
+    return found.pop().partition(",")[0] if len(found) == 1 else ""
 
 
 def _range_of_cost(models: Array, costs: Array) -> tuple[float, float, float]:
@@ -351,4 +436,6 @@ def _legend_above(axes: Axes) -> None:
         loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, fontsize=8, frameon=False,
         labelspacing=0.8,
     )  # fmt: skip
+    for line in found.get_lines():
+        line.set_markersize(min(line.get_markersize(), _LEGEND_MARKER))
     plain_text(found)

@@ -93,12 +93,15 @@ def empty_figure(width: float = 7.2, height: float = 4.8) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def cost_axis(unit: str, typical: Sequence[float]) -> tuple[float, str]:
+def cost_axis(unit: str, typical: Sequence[float], conditions: str = "") -> tuple[float, str]:
     """Return how many of the cost's unit make one of the axis', and the label of the axis.
 
-    The median of ``typical`` decides between thousands, millions and billions.
+    The median of ``typical`` decides between thousands, millions and billions. ``conditions``
+    stand beside milliseconds of the user's.
     """
     quantity = QUANTITIES.get(unit, f"{unit} per sample")
+    if unit not in QUANTITIES and unit.endswith("_ms"):
+        quantity = f"time per sample (ms, {conditions or unit})"
     if unit != "macs":
         return 1.0, f"Average {quantity}"
     middle = float(np.median(typical))
