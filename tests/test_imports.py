@@ -36,7 +36,7 @@ HEAVY = (
 # The rooms from the ground up: a file may import its own room and those before it. ``__init__`` is
 # the face of the core, what scripts get by ``import committee``.
 ROOMS = (
-    {"arrays", "version", "errors", "text", "files", "paths", "names", "reading"},
+    {"arrays", "version", "errors", "text", "files", "paths", "names", "reading", "style"},
     {"_native", "compiled"},
     {"rule", "spec", "pool"},
     {"selection", "calibration"},

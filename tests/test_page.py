@@ -18,9 +18,9 @@ import pytest
 import committee as cm
 from browser import found
 from committee.cli import main
+from committee.pool.table import Cell, Column, Table
 from committee.report.page import Section, page_of
 from committee.report.rows import Report, Row
-from committee.report.table import Cell, Column, Table
 from committee.report.text import interval, named
 from committee.text import human_cost, percent, times
 

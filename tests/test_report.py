@@ -17,9 +17,9 @@ from committee.pool.comparison import identity_of
 from committee.report.figure import figure_svg, front_figure, save_figure
 from committee.report.page import page_of
 from committee.report.rows import ENSEMBLE, SINGLE, Report, Row
-from committee.report.style import empty_figure, scale_cost
 from committee.report.tables import front_csv, rich_table
 from committee.report.text import exits, interval
+from committee.style import empty_figure, scale_cost
 from committee.text import human_cost, percent, points, times
 
 NAMES = ("tiny", "small", "base", "large", "huge")

@@ -21,7 +21,7 @@ from committee import Cascade, Pool, errors, evaluate, search
 from committee.calibration.fitting import fit_calibrations
 from committee.cli import main
 from committee.pool.intervals import Estimate, paired_difference
-from committee.report.table import Column, Table
+from committee.pool.table import Column, Table
 from committee.rule.origin import Origin
 from committee.study import analyses as analyses_module
 from committee.study.analyses import ANALYSES, figure_of, run_study

@@ -17,7 +17,7 @@ from committee.files import write_bytes
 from committee.report.plane import Plane, conditions_of, scales_of
 from committee.report.promise import promise_sentence
 from committee.report.rows import CHOSEN, SINGLE, Report, Row, matches
-from committee.report.style import BLACK, BLUE, CASCADE, ENSEMBLE, ORANGE, VERMILION, Axes, Figure
+from committee.style import BLACK, BLUE, CASCADE, ENSEMBLE, ORANGE, VERMILION, Axes, Figure
 from committee.text import counted, points, times
 
 _SALT = "committee"

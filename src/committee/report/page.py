@@ -27,12 +27,12 @@ from committee.pool.costs import costs_of_stages
 from committee.pool.evaluate import Evaluation, stage_costs
 from committee.pool.pool import Pool
 from committee.pool.prefixes import StageSequence
+from committee.pool.table import Column, Table
 from committee.report.command import Saving, saving_of
 from committee.report.figure import figure_svg, front_figure
 from committee.report.plane import scales_of
 from committee.report.promise import promise_sentence, promise_tables
 from committee.report.rows import CHOSEN, SINGLE, Report, Row, matches
-from committee.report.table import Column, Table
 from committee.report.tables import curse_table, front_table, provenance, summary_table
 from committee.report.text import (
     difference,

@@ -12,7 +12,9 @@ import numpy as np
 from committee.arrays import Array
 from committee.report.rows import SINGLE as SINGLE_MODEL
 from committee.report.rows import Report
-from committee.report.style import (
+from committee.report.text import measure_text, named
+from committee.selection.front import Committee, Front
+from committee.style import (
     BLACK,
     GREY,
     SINGLE,
@@ -25,8 +27,6 @@ from committee.report.style import (
     plain_text,
     scale_cost,
 )
-from committee.report.text import measure_text, named
-from committee.selection.front import Committee, Front
 
 if TYPE_CHECKING:
     from matplotlib.transforms import Bbox

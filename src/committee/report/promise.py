@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from committee.certificates.certificate import Certificate, checked_on, level_text, points_text
 from committee.certificates.stages import Gaps, StageGap, gaps_on
 from committee.errors import CommitteeError
+from committee.pool.table import Cell, Column, Table
 from committee.report.rows import Report, Row
-from committee.report.table import Cell, Column, Table
 from committee.report.text import named
 from committee.rule.cascade import Cascade
 from committee.rule.certificate import CertificateRecord

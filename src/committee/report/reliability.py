@@ -11,7 +11,7 @@ from committee.calibration.reliability import Reliability, reliability, says_pro
 from committee.errors import CalibrationError, MisalignedError
 from committee.pool.intervals import wilson_interval
 from committee.pool.pool import Pool
-from committee.report.style import BLUE, GREY, VERMILION, Axes, Figure, empty_figure, plain
+from committee.style import BLUE, GREY, VERMILION, Axes, Figure, empty_figure, plain
 
 # Markers differ too, for print in grey.
 _BEFORE, _AFTER = (VERMILION, "o", "Original"), (BLUE, "s", "Calibrated")

@@ -10,7 +10,7 @@ from typing import Any
 
 from committee.errors import Infeasible
 from committee.pool.pool import Pool
-from committee.report.table import Column, Table
+from committee.pool.table import Column, Table
 from committee.report.text import named, versus
 from committee.rule.cascade import Cascade
 from committee.rule.combinations import usual_combine

@@ -9,9 +9,9 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from committee.pool.evaluate import Evaluation
+from committee.pool.table import Cell, Column, Table
 from committee.report.rows import Row, merged
 from committee.report.rules import unusual_rule
-from committee.report.table import Cell, Column, Table
 from committee.report.text import (
     at_thresholds,
     difference,

@@ -11,15 +11,15 @@ from committee.arrays import Array
 from committee.models.load import specs_of
 from committee.pool.evaluate import exits_of, source_of
 from committee.pool.pool import Pool
+from committee.pool.table import Column, Table
 from committee.report.figure import figure_svg
 from committee.report.page import Section
 from committee.report.rows import Report, Row
-from committee.report.style import Axes, Figure, empty_figure
-from committee.report.table import Column, Table
 from committee.report.text import exits, named
 from committee.rule.cascade import Cascade
 from committee.segment.run import grid_of
 from committee.segment.tiling import Grid
+from committee.style import Axes, Figure, empty_figure
 
 # Number of images whose tiles are shown.
 _SHOWN = 8

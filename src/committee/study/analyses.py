@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from committee.errors import CommitteeError, MissingExtraError, UnknownNameError
-from committee.report.style import Figure
 from committee.study import (
     best_cascades,
     calibration,
@@ -29,6 +28,7 @@ from committee.study import (
 )
 from committee.study.base import Analysis, Finding
 from committee.study.context import Study
+from committee.style import Figure
 
 # Called with the name of what begins, how many are done, and how many there are.
 Progress = Callable[[str, int, int], None]

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from committee.pool.table import Column
 from committee.report.page import Section
-from committee.report.style import Figure
-from committee.report.table import Column
 from committee.selection.front import Committee
 from committee.study.context import Study
+from committee.style import Figure
 
 # Writes a gain in a sentence: ``POINTS.text(gain)``.
 POINTS = Column("", float, "points")

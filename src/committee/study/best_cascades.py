@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from operator import attrgetter
 
+from committee.pool.table import Table
 from committee.report.plane import Plane
-from committee.report.style import GREEN, VERMILION, Figure, Look
-from committee.report.table import Table
 from committee.report.text import gain_range, named, ratio_range
 from committee.study import columns
 from committee.study.base import Analysis, Finding
 from committee.study.context import Pair, Study
 from committee.study.drawing import plane_of
+from committee.style import GREEN, VERMILION, Figure, Look
 
 _SAME_COST = Look(VERMILION, "P", 8, "-", 5)
 _SAME_ACCURACY = Look(GREEN, "D", 6, "-", 5)

@@ -22,9 +22,8 @@ from committee.errors import Unsupported
 from committee.pool.comparison import identity_of
 from committee.pool.intervals import Estimate, paired_difference
 from committee.pool.pool import Pool
+from committee.pool.table import Column, Table
 from committee.report.reliability import reliability_figure
-from committee.report.style import Figure
-from committee.report.table import Column, Table
 from committee.report.text import gain_range
 from committee.rule.calibration import Calibration
 from committee.rule.cascade import Cascade
@@ -36,6 +35,7 @@ from committee.store.calibrations import CalibrationEffect, calibration_effects
 from committee.study import columns
 from committee.study.base import Analysis, Finding
 from committee.study.context import Study
+from committee.style import Figure
 from committee.text import points
 
 # The paper's: a learned rising map.

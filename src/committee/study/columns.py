@@ -8,7 +8,7 @@ from typing import Any
 
 from committee.pool.evaluate import Evaluation
 from committee.pool.intervals import Estimate
-from committee.report.table import Column, Table
+from committee.pool.table import Column, Table
 from committee.report.text import exits, named
 from committee.selection.front import Committee
 from committee.study.base import Entry

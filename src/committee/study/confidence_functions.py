@@ -16,8 +16,7 @@ import numpy as np
 from committee.arrays import Array
 from committee.errors import Unsupported
 from committee.pool.prefixes import prefixes_of
-from committee.report.style import BLACK, SERIES, Figure, empty_figure, legend, plain
-from committee.report.table import Column, Table
+from committee.pool.table import Column, Table
 from committee.report.text import named
 from committee.rule.outputs import WITH_CONFIDENCE
 from committee.rule.scores import CONFIDENCES
@@ -26,6 +25,7 @@ from committee.study import columns
 from committee.study.base import POINTS, Analysis, Finding
 from committee.study.context import Study
 from committee.study.threshold_sweep import pairs_on_front
+from committee.style import BLACK, SERIES, Figure, empty_figure, legend, plain
 from committee.text import percent
 
 UPPER_BOUND = "upper bound"

@@ -14,8 +14,8 @@ from committee.pool.evaluate import check_test_pool, measure_of, shared_warnings
 from committee.pool.intervals import Estimate
 from committee.pool.metrics import TOP_1
 from committee.pool.pool import Pool
+from committee.pool.table import Column
 from committee.report.rows import Report
-from committee.report.table import Column
 from committee.rule.cascade import Cascade
 from committee.rule.combinations import DEFAULT_COMBINE
 from committee.selection.evaluate_many import correct_on, evaluate_all, values_on

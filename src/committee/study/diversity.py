@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from committee.errors import Unsupported
-from committee.report.style import CASCADE, SERIES, Figure, cost_axis
 from committee.report.text import ratio_range
 from committee.selection.front import Committee
 from committee.study import columns
 from committee.study.base import Analysis, Entry, Finding
 from committee.study.context import Study, feasible
 from committee.study.drawing import draw_beside
+from committee.style import CASCADE, SERIES, Figure, cost_axis
 
 ONE, ANY = "one architecture", "any architectures"
 

@@ -8,7 +8,11 @@ import numpy as np
 
 from committee.arrays import Array
 from committee.report.plane import Plane
-from committee.report.style import (
+from committee.report.text import measure_text, named
+from committee.selection.front import Committee
+from committee.study.base import Entry
+from committee.study.context import Study
+from committee.style import (
     GREY,
     SINGLE,
     Axes,
@@ -19,10 +23,6 @@ from committee.report.style import (
     plain_text,
     scale_cost,
 )
-from committee.report.text import measure_text, named
-from committee.selection.front import Committee
-from committee.study.base import Entry
-from committee.study.context import Study
 
 
 def plane_of(

@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from operator import itemgetter
 
-from committee.report.style import CASCADE, ENSEMBLE, Figure
-from committee.report.table import Table
+from committee.pool.table import Table
 from committee.report.text import gain_range, ratio_range
 from committee.selection.fixed_models import as_cascade
 from committee.selection.front import Committee
@@ -20,6 +19,7 @@ from committee.study.base import Analysis, Finding
 from committee.study.context import Study
 from committee.study.drawing import plane_of
 from committee.study.ensembles_vs_singles import best_ensembles
+from committee.style import CASCADE, ENSEMBLE, Figure
 
 Conversions = Sequence[tuple[Committee, Committee]]
 

@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from operator import itemgetter
 
 from committee.errors import Unsupported
-from committee.report.style import ENSEMBLE, Figure
-from committee.report.table import Column, Table
+from committee.pool.table import Column, Table
 from committee.report.text import gain_range, named, ratio_range
 from committee.selection.front import Committee
 from committee.study import columns
 from committee.study.base import Analysis, Finding
 from committee.study.context import Study
 from committee.study.drawing import plane_of
+from committee.style import ENSEMBLE, Figure
 
 
 def _analyse(study: Study) -> Finding:

@@ -12,13 +12,13 @@ from operator import itemgetter
 import numpy as np
 
 from committee.errors import Unsupported
-from committee.report.style import Figure, empty_figure, plain
-from committee.report.table import Column, Table
+from committee.pool.table import Column, Table
 from committee.report.text import named
 from committee.selection.front import Committee
 from committee.study import columns
 from committee.study.base import Analysis, Finding
 from committee.study.context import Study
+from committee.style import Figure, empty_figure, plain
 
 # From light to dark, so that stages stand apart in grey; hatched alternately.
 _STAGES = ("#cfe3f1", "#7fb5d8", "#0072B2", "#003f63", "#001a29")

@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from operator import itemgetter
 
 from committee.errors import CostError, Unsupported
-from committee.report.style import Figure, empty_figure
-from committee.report.table import Column, Table
+from committee.pool.table import Column, Table
 from committee.report.text import ratio_range
 from committee.selection.front import Committee
 from committee.study import columns
@@ -20,6 +19,7 @@ from committee.study.base import Analysis, Finding
 from committee.study.best_cascades import draw_pairs, pair_tables, same_accuracy_sentences
 from committee.study.context import Pick, Study
 from committee.study.drawing import plane_of
+from committee.style import Figure, empty_figure
 
 # In these units, samples a second are 1000 over the cost.
 _MILLISECONDS = ("latency_ms", "ms_per_sample")

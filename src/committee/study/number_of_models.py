@@ -11,14 +11,14 @@ from collections.abc import Mapping
 import numpy as np
 
 from committee.errors import Unsupported
-from committee.report.style import SERIES, Figure
-from committee.report.table import Column, Table
+from committee.pool.table import Column, Table
 from committee.report.text import gain_range
 from committee.selection.front import Committee
 from committee.study import columns
 from committee.study.base import Analysis, Finding
 from committee.study.context import Pick, Study
 from committee.study.drawing import plane_of
+from committee.style import SERIES, Figure
 from committee.text import points
 
 _TARGETS = 16

@@ -15,13 +15,13 @@ import numpy as np
 
 from committee.errors import Unsupported
 from committee.pool.intervals import Estimate
-from committee.report.style import CASCADE, OUTSIDE, Figure
-from committee.report.table import Column, Table
+from committee.pool.table import Column, Table
 from committee.selection.front import Committee
 from committee.study import columns
 from committee.study.base import Analysis, Finding
 from committee.study.context import Reference, Study, feasible
 from committee.study.drawing import plane_of
+from committee.style import CASCADE, OUTSIDE, Figure
 
 
 @dataclass(frozen=True)

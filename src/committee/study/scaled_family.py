@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from operator import attrgetter
 
 from committee.errors import Unsupported
-from committee.report.style import CASCADE, SERIES, Figure
-from committee.report.table import Column, Table
+from committee.pool.table import Column, Table
 from committee.report.text import gain_range, named
 from committee.selection.front import Committee
 from committee.study import columns
 from committee.study.base import Analysis, Finding
 from committee.study.context import Study, feasible
 from committee.study.drawing import plane_of
+from committee.style import CASCADE, SERIES, Figure
 
 # Models of the base cascade, as in the paper.
 _MOST = 3

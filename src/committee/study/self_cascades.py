@@ -14,8 +14,7 @@ from operator import attrgetter, itemgetter
 from committee.errors import Unsupported
 from committee.pool.intervals import Estimate
 from committee.pool.pool import Pool
-from committee.report.style import CASCADE, SERIES, Figure
-from committee.report.table import Column, Table
+from committee.pool.table import Column, Table
 from committee.report.text import gain_range, named, ratio_range
 from committee.selection.front import Committee
 from committee.spec.model import ModelSpec
@@ -23,6 +22,7 @@ from committee.study import columns
 from committee.study.base import POINTS, Analysis, Finding
 from committee.study.context import Study, feasible
 from committee.study.drawing import plane_of
+from committee.style import CASCADE, SERIES, Figure
 from committee.text import times
 
 

@@ -15,8 +15,7 @@ from operator import attrgetter, itemgetter
 import numpy as np
 
 from committee.errors import Unsupported
-from committee.report.style import ENSEMBLE, SERIES, Figure
-from committee.report.table import Column, Table
+from committee.pool.table import Column, Table
 from committee.report.text import named
 from committee.rule.combinations import ORDER_FREE
 from committee.selection.front import Committee
@@ -24,6 +23,7 @@ from committee.study import columns
 from committee.study.base import POINTS, Analysis, Finding
 from committee.study.context import Study
 from committee.study.drawing import plane_of
+from committee.style import ENSEMBLE, SERIES, Figure
 
 # Cascades that one figure shows without becoming a tangle.
 _MOST = 4

@@ -11,13 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from operator import itemgetter
 
 from committee.errors import Unsupported
-from committee.report.style import SERIES, Figure
-from committee.report.table import Column, Table
+from committee.pool.table import Column, Table
 from committee.selection.front import Committee, Front
 from committee.study import columns
 from committee.study.base import POINTS, Analysis, Finding
 from committee.study.context import Study, feasible
 from committee.study.drawing import plane_of
+from committee.style import SERIES, Figure
 from committee.text import times
 
 # A share of the reference model's cost: enough below 1 that something must exit early.

@@ -12,14 +12,14 @@ from functools import partial
 import numpy as np
 
 from committee.errors import Unsupported
-from committee.report.style import CASCADE, ENSEMBLE, Figure
-from committee.report.table import Column, Table
+from committee.pool.table import Column, Table
 from committee.report.text import named
 from committee.selection.front import Committee
 from committee.study import columns
 from committee.study.base import Analysis, Entry, Finding
 from committee.study.context import Pair, Study, Training
 from committee.study.drawing import draw_beside
+from committee.style import CASCADE, ENSEMBLE, Figure
 
 
 def _analyse(study: Study) -> Finding:

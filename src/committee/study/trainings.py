@@ -16,13 +16,13 @@ import numpy as np
 from committee.arrays import Array
 from committee.errors import Unsupported
 from committee.pool.intervals import Estimate
-from committee.report.style import CASCADE, ENSEMBLE, SINGLE, Figure, empty_figure, legend, plain
-from committee.report.table import Column, Table
+from committee.pool.table import Column, Table
 from committee.report.text import gain_range, measure_text
 from committee.rule.combinations import ORDER_FREE
 from committee.selection.front import Committee
 from committee.study.base import Analysis, Finding
 from committee.study.context import Study
+from committee.style import CASCADE, ENSEMBLE, SINGLE, Figure, empty_figure, legend, plain
 
 # Fewer make a single pair, which has no spread.
 _LEAST = 3

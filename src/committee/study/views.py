@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 
 from committee.errors import Unsupported
-from committee.report.style import SERIES, Figure
-from committee.report.table import Column, Table
+from committee.pool.table import Column, Table
 from committee.report.text import named
 from committee.rule.combinations import ORDER_FREE
 from committee.selection.front import Committee
@@ -23,6 +22,7 @@ from committee.study import columns
 from committee.study.base import POINTS, Analysis, Finding
 from committee.study.context import Study, feasible
 from committee.study.drawing import plane_of
+from committee.style import SERIES, Figure
 from committee.text import times
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from committee.files import write_text
+from committee.pool.table import Table
 from committee.report.figure import figure_svg, save_figure
 from committee.report.page import Section, page_of
-from committee.report.table import Table
 from committee.study.analyses import figure_of
 from committee.study.base import Finding
 from committee.study.context import Study
