@@ -20,7 +20,7 @@ MODULES = {
     "study.columns": 1,
     "study.confidence_functions": 1,
     "report.plane": 1,
-    "report.table": 3,
+    "pool.table": 3,
     "report.text": 11,
 }
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from html import escape
 from typing import Literal
 
 # How many names a list shows.
@@ -305,3 +306,38 @@ def saving(ratio: float | None) -> str:
     if ratio is None:
         return "free"
     return f"{times(ratio)} cheaper" if ratio >= 1 or not ratio else f"{times(1 / ratio)} dearer"
+
+
+def html_table(
+    title: str, headings: Sequence[str], rows: Iterable[Sequence[tuple[str, str]]], note: str = ""
+) -> str:
+    """Return a table for a notebook; every text is escaped.
+
+    Args:
+        title: What stands above.
+        headings: One a column.
+        rows: Of each cell its text, and what stands below it in small letters.
+        note: What stands under the table.
+
+    >>> html_table("", ["a"], [[("<b>", "")]])
+    '<table><thead><tr><th>a</th></tr></thead><tbody><tr><td>&lt;b&gt;</td></tr></tbody></table>'
+    """
+
+    def written(cell: tuple[str, str]) -> str:
+        text, small = (escape(printable(each)) for each in cell)
+        return f"<td>{text}{f'<br><small>{small}</small>' if small else ''}</td>"
+
+    caption = f"<caption>{escape(printable(title))}</caption>" if title else ""
+    head = "".join(f"<th>{escape(printable(each))}</th>" for each in headings)
+    body = "".join(f"<tr>{''.join(map(written, row))}</tr>" for row in rows)
+    below = f"<p>{escape(printable(note))}</p>" if note else ""
+    return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{below}"
+
+
+def shares(ratios: Iterable[float]) -> str:
+    """Return shares of 1 in percent, such as those of the samples that exit at each stage.
+
+    >>> shares([0.7512, 0.2488])
+    '75.1/24.9 %'
+    """
+    return "/".join(f"{100 * ratio:.3g}" for ratio in ratios) + " %"

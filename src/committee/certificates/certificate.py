@@ -19,6 +19,7 @@ from committee.certificates.exact_tests import (
     paired_upper_bound,
     share_lower_bound,
 )
+from committee.certificates.record_table import record_table
 from committee.errors import CascadeError, CommitteeError, MisalignedError
 from committee.pool.comparison import identity_of
 from committee.pool.costs import SampleCost
@@ -39,11 +40,17 @@ from committee.text import (
     human_cost,
     percent,
     points,
+    printable,
     saving,
     to_decimals,
     to_digits,
 )
 
+# What tab completion offers.
+_SHOWN = (
+    *("cascade", "holds_on", "is_reference", "level", "lower_bound", "of", "record", "reference"),
+    *("text", "to_json"),
+)
 # More samples than this to decide are no longer a number that helps.
 _MOST_SAMPLES = 1e9
 # How many times the samples at hand are tried to say how many would certify.
@@ -113,6 +120,15 @@ class Certificate:
 
     def __str__(self) -> str:
         return f"{self.text}."
+
+    def __repr__(self) -> str:
+        return f"<Certificate: {printable(self.text)}>"
+
+    def _repr_html_(self) -> str:
+        return record_table(self.record, f"{self.text}.")
+
+    def __dir__(self) -> list[str]:
+        return sorted(_SHOWN)
 
     @classmethod
     def of(cls, cascade: Cascade | str | Path) -> Certificate:

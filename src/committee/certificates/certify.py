@@ -56,7 +56,7 @@ from committee.selection.front import committee_of
 from committee.selection.options import most_models, processors
 from committee.selection.rules import Progress
 from committee.selection.sequences import within_bounds
-from committee.text import counted, human_cost, percent
+from committee.text import counted, human_cost, percent, printable
 from committee.version import __version__
 
 # Stages of a cascade that paths know.
@@ -85,6 +85,12 @@ class Certified:
 
     def __str__(self) -> str:
         return f"{self.cascade}: {self.certificate}"
+
+    def __repr__(self) -> str:
+        return f"<Certified: {printable(str(self))}>"
+
+    def _repr_html_(self) -> str:
+        return self.certificate._repr_html_()
 
 
 def certify(

@@ -18,13 +18,12 @@ from committee.cli.stores import with_models
 from committee.cli.tasks import commands_of
 from committee.data.open import open_data
 from committee.errors import CascadeError, DataError
-from committee.report.text import shares
 from committee.run.offline import Progress, run_into
 from committee.run.open import open_cascade
 from committee.run.promise import Promise
 from committee.run.results import Result, check_ending, check_free
 from committee.run.runner import Runner
-from committee.text import counted, percent
+from committee.text import counted, percent, shares
 
 
 def run(

@@ -12,7 +12,6 @@ from committee.cli.output import Notes, cost_text, print_json, progress_bar, say
 from committee.cli.stores import next_step
 from committee.data.segmentation import open_segmentation
 from committee.models.pool_file import PoolFile
-from committee.report.text import shares
 from committee.run.open import CascadeLike
 from committee.run.promise import Promise
 from committee.segment.predict import predict_tiles
@@ -20,7 +19,7 @@ from committee.segment.run import Segmenter, check_table, segment_into
 from committee.segment.settings import read_settings
 from committee.segment.store import left_out
 from committee.spec.task import SEMANTIC_SEGMENTATION
-from committee.text import counted
+from committee.text import counted, shares
 
 
 def predict(

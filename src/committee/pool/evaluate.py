@@ -18,11 +18,13 @@ from committee.pool.intervals import CONFIDENCE_LEVEL, Estimate, wilson_interval
 from committee.pool.metrics import TOP_1, Metric
 from committee.pool.pool import Pool
 from committee.pool.prefixes import PrefixSource, prefixes_of
+from committee.pool.table import Column, Table
 from committee.rule.cascade import Cascade
 from committee.rule.flow import Answers, Decisions, Request, decide, drive
 from committee.rule.origin import Promised
 from committee.rule.outputs import WITH_CONFIDENCE, Outputs
 from committee.rule.scores import AGREEMENTS
+from committee.text import counted, shares
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,19 @@ class Evaluation:
             return self.bounds
         return wilson_interval(correct, self.samples)
 
+    def __repr__(self) -> str:
+        accuracy, cost, worst, exits = (
+            column.text(column.get(self)) for column in evaluation_columns(self)
+        )
+        return (
+            f"<Evaluation: {self.measure} {accuracy} on {counted(self.samples, 'sample')} of "
+            f"{self.split!r}; {cost} on average, {worst} at worst; exits {exits}>"
+        )
+
+    def _repr_html_(self) -> str:
+        title = f"{self.split}, {counted(self.samples, 'sample')}"
+        return Table(title, evaluation_columns(self), [self]).html()
+
     def to_json(self) -> dict[str, Any]:
         """Return every figure, the interval with its level."""
         return {
@@ -94,6 +109,21 @@ class Evaluation:
             "exit_ratios": list(self.exit_ratios),
             "measure": self.measure,
         }
+
+
+def evaluation_columns(example: Evaluation) -> tuple[Column, ...]:
+    """Return the columns of a table of evaluations like one: by its metric, in its unit."""
+
+    def accuracy(own: Evaluation) -> Estimate:
+        return Estimate(own.accuracy, *own.interval, own.samples)
+
+    heading = "accuracy" if example.measure == TOP_1.name else example.measure
+    return (
+        Column(heading, accuracy, "share" if example.is_share else "number"),
+        Column("average cost", lambda own: own.average_cost, "cost", example.unit),
+        Column("worst case", lambda own: own.worst_case_cost, "cost", example.unit),
+        Column("exits", lambda own: shares(own.exit_ratios)),
+    )
 
 
 def evaluate(

@@ -1,20 +1,35 @@
-"""Bring tables with named columns and rows, such as those of pandas and polars, into one order.
+"""Tables of pandas and polars: their columns and rows brought into one order, and new ones made.
 
-None of these libraries is imported; the attributes of an object tell what it is.
+None of these libraries is imported to read a table; the attributes of an object tell what it is.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 
 from committee.arrays import Array
-from committee.errors import MisalignedError
+from committee.errors import MisalignedError, MissingExtraError
 from committee.names import class_order
 from committee.rule.outputs import as_array
 from committee.text import listed
+
+
+def frame_of(rows: Sequence[Mapping[str, Any]]) -> Any:
+    """Return rows as a data frame of pandas or polars: of the one in use, else of either.
+
+    Raises:
+        MissingExtraError: If neither is installed.
+    """
+    for library in sorted(("pandas", "polars"), key=lambda each: each not in sys.modules):
+        with suppress(ImportError):
+            return import_module(library).DataFrame(rows)
+    raise MissingExtraError("to_frame needs pandas or polars. Install one with: pip install pandas")
 
 
 def columns_of(value: Any) -> tuple[str, ...]:

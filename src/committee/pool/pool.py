@@ -20,6 +20,7 @@ from committee.pool.layout import Layout
 from committee.pool.metrics import TOP_1, Metric
 from committee.pool.outcomes import check_values, metric_of, refuse_outcomes
 from committee.pool.pool_model import PoolModel, copies_in
+from committee.pool.pool_table import pool_table
 from committee.pool.samples import Samples
 from committee.rule.calibration import Calibration
 from committee.rule.cascade import Cascade, refuse_confidence
@@ -28,7 +29,14 @@ from committee.rule.outputs import WITH_CONFIDENCE, Kind, Outputs
 from committee.spec.cost import Cost, CostTable
 from committee.spec.model import ImportedModel, KnownModel
 from committee.spec.task import CLASSIFICATION, Task
+from committee.text import printable
 
+# What tab completion offers.
+_SHOWN = (
+    *("calibrations", "costs", "described", "families", "from_arrays", "kind", "labelled_by"),
+    *("load", "model", "models", "names", "notes", "only", "outputs", "rows", "samples", "singles"),
+    *("specs", "task", "with_calibrations"),
+)
 # Rows that are combined at once.
 _ROWS = 4096
 
@@ -384,7 +392,15 @@ class Pool:
 
     def __repr__(self) -> str:
         names = ", ".join(self.names[:4]) + (", …" if len(self.names) > 4 else "")
-        return f"<Pool: {len(self.names)} models ({names}), {self.kind} on {self.samples!r}>"
+        shown = printable(names)
+        return f"<Pool: {len(self.names)} models ({shown}), {self.kind} on {self.samples!r}>"
+
+    def _repr_html_(self) -> str:
+        title = f"{self.kind.capitalize()} on {self.samples!r}".replace("<", "").replace(">", "")
+        return pool_table(title, self.models).html()
+
+    def __dir__(self) -> list[str]:
+        return sorted(_SHOWN)
 
     def is_self_cascade(self, cascade: Cascade) -> bool:
         """Return True if a cascade's models are one set of weights at rising resolutions.

@@ -1,4 +1,4 @@
-"""Tables: a column is a name and a getter; csv, markdown, the page and the terminal print them."""
+"""Tables: a column is a name and a getter. They are printed as csv, markdown, HTML and rich."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from committee.errors import ShapeError
 from committee.pool.intervals import Estimate
-from committee.text import csv_text, human_cost, percent, points, times
+from committee.text import csv_text, html_table, human_cost, percent, points, times
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
@@ -191,6 +191,12 @@ class Table:
                 for cell, style in zip(row, styles, strict=True)
             ))  # fmt: skip
         return table
+
+    def html(self) -> str:
+        """Return the table for a notebook. Names of models are never read as markup."""
+        headings = [column.name for column in self.columns]
+        cells = [[(cell.text, cell.small) for cell in row] for row in self.cells]
+        return html_table(self.title, headings, cells, self.note)
 
     def to_json(self) -> dict[str, Any]:
         """Return headings and every number in full."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import median
 
 from committee.pool.evaluate import Evaluation
@@ -13,7 +13,7 @@ from committee.selection.paired import Comparison
 from committee.selection.targets import Promise
 from committee.spec.model import KnownModel, ModelSpec
 from committee.spec.task import Task
-from committee.text import human_cost, percent, points, saving, times
+from committee.text import human_cost, percent, points, saving, shares, times
 
 
 def interval(evaluation: Evaluation) -> str:
@@ -106,15 +106,6 @@ def exits(evaluation: Evaluation) -> str:
     '75/25 %'
     """
     return shares(evaluation.exit_ratios)
-
-
-def shares(ratios: Iterable[float]) -> str:
-    """Return shares of 1 in percent, such as those of the samples that exit at each stage.
-
-    >>> shares([0.7512, 0.2488])
-    '75.1/24.9 %'
-    """
-    return "/".join(f"{100 * ratio:.3g}" for ratio in ratios) + " %"
 
 
 def exit_heading(task: Task) -> str:

@@ -20,10 +20,17 @@ from committee.rule.origin import Origin
 from committee.rule.outputs import WITH_CONFIDENCE, Kind
 from committee.rule.scores import AGREEMENTS, CONFIDENCES, LARGEST_SCORE, is_confidence
 from committee.spec.model import KnownModel, ModelSpec
+from committee.text import html_table, printable
 
 ALWAYS = -math.inf
 NEVER = math.inf
 _WORDS = {ALWAYS: "always", NEVER: "never"}
+# What tab completion offers.
+_SHOWN = (
+    *("calibrations", "certificate", "classes", "combine", "confidence", "ensemble", "kind"),
+    *("is_certified", "load", "models", "names", "of", "origin", "save", "stages", "thresholds"),
+    "to_json",
+)
 # Stored probabilities may sum to a little more than 1.
 _TOLERANCE = 0.05
 
@@ -284,6 +291,27 @@ class Cascade:
     def __str__(self) -> str:
         """``small -> large``; the models of one stage are joined by ``+``."""
         return " -> ".join("+".join(stage.models) for stage in self.stages)
+
+    def __repr__(self) -> str:
+        at = ", ".join(f"{each:.4g}" for each in self.thresholds)
+        parts = [f"thresholds {at}"] if at else []
+        parts += [self.confidence, *([self.combine] if self.combine else [])]
+        parts += ["certified"] if self.is_certified else []
+        return f"<Cascade: {printable(str(self))}; {', '.join(parts)}>"
+
+    def _repr_html_(self) -> str:
+        def row(number: int, stage: Stage) -> list[tuple[str, str]]:
+            at = _WORDS.get(stage.threshold, f"{stage.threshold:.4g}")
+            return [(str(number), ""), (" + ".join(stage.models), ""), (at, "")]
+
+        rows = [row(number, stage) for number, stage in enumerate(self.stages, 1)]
+        headings = ["stage", "models", f"exits if {self.confidence} is at least"]
+        notes = [f"Combined by {self.combine}."] if self.combine else []
+        notes += ["Certified."] if self.is_certified else []
+        return html_table(self.kind.capitalize(), headings, rows, " ".join(notes))
+
+    def __dir__(self) -> list[str]:
+        return sorted(_SHOWN)
 
     def joined(self) -> Cascade:
         """The same decisions by the same models: stages that never exit are joined with the next.

@@ -14,12 +14,15 @@ from committee.errors import CascadeError, CostError, Infeasible
 from committee.pool.comparison import identity_of
 from committee.pool.costs import worst_cost
 from committee.pool.evaluate import Evaluation, evaluate
+from committee.pool.frames import frame_of
 from committee.pool.metrics import Metric
 from committee.pool.pool import Pool
 from committee.reading import plain
 from committee.rule.cascade import Cascade
 from committee.rule.origin import Origin, RecordedTarget
-from committee.text import human_cost, percent
+from committee.selection.tables import Evaluated, committee_rows, committees_table, plotted
+from committee.style import Axes
+from committee.text import human_cost, percent, printable
 
 
 class SearchedRule(NamedTuple):
@@ -34,6 +37,14 @@ class SearchedRule(NamedTuple):
     combine: str
     confidence: str
     calibrated: bool = True
+
+
+# What tab completion offers.
+_SHOWN = (
+    *("alone", "at_least", "at_most", "by_rule", "committees", "exact", "inexact", "matching"),
+    *("most_accurate_single", "next_cheaper", "plot", "pool", "settings", "to_frame", "to_json"),
+    "warnings",
+)
 
 
 @dataclass(frozen=True)
@@ -51,6 +62,17 @@ class Committee:
     val: Evaluation
     test: Evaluation | None = None
     name: str = ""
+
+    def __repr__(self) -> str:
+        return f"<Committee: {printable(described_text(self))} on {self.val.split!r}>"
+
+    def _repr_html_(self) -> str:
+        return committees_table("", [self.evaluated]).html()
+
+    @property
+    def evaluated(self) -> Evaluated:
+        """The cascade with its evaluations."""
+        return self.cascade, self.val, self.test
 
     @property
     def evaluation(self) -> Evaluation:
@@ -137,7 +159,44 @@ class Front:
         ends = (
             dict.fromkeys((described_text(self[0]), described_text(self[-1]))) if len(self) else ()
         )
-        return f"<Front: {len(self)} committees on {self.pool.samples!r}; {' to '.join(ends)}>"
+        text = printable(" to ".join(ends))
+        return f"<Front: {len(self)} committees on {self.pool.samples!r}; {text}>"
+
+    def _repr_html_(self) -> str:
+        title = f"Front of {len(self)} committees, chosen on {self.pool.samples!r}"
+        title = title.replace("<", "").replace(">", "")
+        return committees_table(title, self._evaluated, " ".join(self.warnings)).html()
+
+    def __dir__(self) -> list[str]:
+        return sorted(_SHOWN)
+
+    @property
+    def _evaluated(self) -> list[Evaluated]:
+        return [each.evaluated for each in self]
+
+    def to_frame(self) -> Any:
+        """Return the committees as a data frame of pandas or polars, whichever is in use.
+
+        Raises:
+            MissingExtraError: If neither is installed.
+        """
+        return frame_of(committee_rows(self._evaluated))
+
+    def plot(self, axes: Axes | None = None) -> Axes:
+        """Draw the front and the single models on the validation split; returns the axes.
+
+        Args:
+            axes: Axes of matplotlib to draw on; a new figure without.
+
+        Raises:
+            MissingExtraError: If matplotlib is not installed.
+        """
+        own = self.settings
+        singles = {
+            name: evaluate(self.alone(name), self.pool, own.unit, own.metric)
+            for name in self.pool.singles(own.combine)
+        }
+        return plotted(self._evaluated, singles, axes)
 
     def __iter__(self) -> Iterator[Committee]:
         return iter(self.committees)
