@@ -155,20 +155,23 @@ class Oracle:
 
     def attempt(self, stages: Stages) -> Tried:
         """Run every sample through the stages, one after another."""
-        correct = cost = 0
+        correct = cost = spent = 0
         leaving = [0] * len(stages)
+        ran: tuple[str, ...] = ()
+        steps = []
+        for models, threshold in stages:
+            ran += tuple(models)
+            spent += sum(self.costs[name] for name in models)
+            steps.append((self.judge(ran), threshold, spent))
         for sample, label in enumerate(self.labels):
-            ran: tuple[str, ...] = ()
-            for index, (models, threshold) in enumerate(stages):
-                ran += tuple(models)
-                cost += sum(self.costs[name] for name in models)
-                predicted, score = self.judge(ran)[sample]
+            for index, (judged, threshold, paid) in enumerate(steps):
+                predicted, score = judged[sample]
                 if score >= threshold or index == len(stages) - 1:
                     correct += predicted == label
+                    cost += paid
                     leaving[index] += 1
                     break
-        worst_case = sum(self.costs[name] for models, _ in stages for name in models)
-        return Tried(stages, correct, cost, worst_case, tuple(leaving))
+        return Tried(stages, correct, cost, spent, tuple(leaving))
 
     def run(self, cascade: Cascade) -> Tried:
         return self.attempt([(stage.models, stage.threshold) for stage in cascade.stages])

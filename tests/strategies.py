@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import cache
 
 import numpy as np
 from hypothesis import strategies as st
@@ -27,19 +27,29 @@ RULES = [
 NAMES = "abcde"
 
 
-def matrices(samples: int, classes: int, values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    """Matrices (samples, classes); often every row is the same, so that all scores are."""
-    row = st.lists(values, min_size=classes, max_size=classes)
-    varied = st.lists(row, min_size=samples, max_size=samples)
-    constant = row.map(lambda one: [one] * samples)
-    return st.one_of(varied, varied, constant).map(np.array)
+@cache
+def matrices(samples: int, classes: int, values: tuple[float, ...]) -> st.SearchStrategy[Array]:
+    """Matrices (samples, classes), simplest value first; often every row is the same.
+
+    One draw of bytes for all entries: a draw each would take most of the time of these tests.
+    """
+
+    def read(drawn: bytes) -> Array:
+        rows = np.frombuffer(drawn, np.uint8).reshape(-1, classes) % len(values)
+        return np.array(values)[np.resize(rows, (samples, classes))]
+
+    varied = st.binary(min_size=samples * classes, max_size=samples * classes)
+    constant = st.binary(min_size=classes, max_size=classes)
+    return st.one_of(varied, varied, constant).map(read)
 
 
+@cache
 def logits(samples: int, classes: int) -> st.SearchStrategy[Array]:
     """Small integers, so that ties are common and means of two are exact."""
-    return matrices(samples, classes, st.integers(-2, 2)).map(np.float32)
+    return matrices(samples, classes, (0, 1, -1, 2, -2)).map(np.float32)
 
 
+@cache
 def probabilities(samples: int, classes: int) -> st.SearchStrategy[Array]:
     """Distributions with zeros, ones and ties."""
 
@@ -47,13 +57,14 @@ def probabilities(samples: int, classes: int) -> st.SearchStrategy[Array]:
         weights[:, 0] += weights.sum(axis=1) == 0
         return weights / weights.sum(axis=1, keepdims=True)
 
-    return matrices(samples, classes, st.integers(0, 3)).map(normalised)
+    return matrices(samples, classes, (0, 1, 2, 3)).map(normalised)
 
 
+@cache
 def decisions(samples: int, classes: int) -> st.SearchStrategy[tuple[Array, Array]]:
     """Predicted classes with one of few confidences."""
-    predicted = matrices(samples, 1, st.integers(0, classes - 1)).map(np.ravel)
-    confidence = matrices(samples, 1, st.sampled_from([-1.0, 0.0, 0.25, 0.5])).map(np.ravel)
+    predicted = matrices(samples, 1, tuple(range(classes))).map(np.ravel)
+    confidence = matrices(samples, 1, (-1.0, 0.0, 0.25, 0.5)).map(np.ravel)
     return st.tuples(predicted, confidence)
 
 
@@ -73,13 +84,15 @@ def pools(
     samples = draw(st.integers(1, max_samples))
     classes = draw(st.integers(1, max_classes))
     names = NAMES[: draw(st.integers(1, max_models))]
-    labels = draw(st.lists(st.integers(0, classes - 1), min_size=samples, max_size=samples))
+    labels = draw(matrices(samples, 1, tuple(range(classes)))).ravel()
     return Pool.from_arrays(
         labels,
         {name: draw(OUTPUTS[kind](samples, classes)) for name in names},
         kind=kind,
         # Few values from 0, so that equal costs and free models are common.
-        costs={name: draw(st.integers(0, 4)) for name in names},
+        costs=dict(
+            zip(names, draw(matrices(1, len(names), (0, 1, 2, 3, 4)))[0].tolist(), strict=True)
+        ),
     )
 
 

@@ -139,7 +139,7 @@ class Table:
         """Every cell as people read it."""
         return [[c.cell(v) for c, v in zip(self.columns, row, strict=True)] for row in self.rows]
 
-    @property
+    @cached_property
     def numeric(self) -> list[bool]:
         """True for each column that holds a number, which is written flush right."""
         held = zip(*self.cells, strict=True) if self.items else ((),) * len(self.columns)

@@ -153,17 +153,23 @@ def torch_macs(module: torch.nn.Module, shape: tuple[int, ...]) -> int:
     """
     import torch
     from torch.func import functional_call
-    from torch.nn.functional import batch_norm
+    from torch.nn import functional
     from torch.overrides import TorchFunctionMode
     from torch.utils.flop_counter import FlopCounterMode
 
-    class QuickNorms(TorchFunctionMode):
-        """Answers for batch norm, whose kernel on the meta device takes milliseconds."""
+    batch_norm = functional.batch_norm
+    activations = (functional.hardtanh, functional.relu6, functional.hardswish)
+    activations += (functional.hardsigmoid, functional.leaky_relu, functional.elu)
+
+    class QuickShapes(TorchFunctionMode):
+        """Answers for batch norm and activations, which take milliseconds on the meta device."""
 
         def __torch_function__(
             self, func: Any, types: Any, args: Any = (), kwargs: Any = None
         ) -> Any:
             kwargs = kwargs or {}
+            if func in activations and args:
+                return torch.empty_like(args[0])
             if func is batch_norm and not kwargs.get("training") and args[1] is not None:
                 given, mean = args[:2]
                 if given.ndim > 1 and given.shape[1:2] == mean.shape:
@@ -176,7 +182,7 @@ def torch_macs(module: torch.nn.Module, shape: tuple[int, ...]) -> int:
     training = [part for part in module.modules() if part.training]
     module.eval()
     try:
-        with torch.inference_mode(), QuickNorms(), FlopCounterMode(display=False) as counter:
+        with torch.inference_mode(), QuickShapes(), FlopCounterMode(display=False) as counter:
             functional_call(module, on_meta, torch.zeros(shape, device="meta"))
     finally:
         for part in training:
