@@ -158,8 +158,8 @@ def torch_macs(module: torch.nn.Module, shape: tuple[int, ...]) -> int:
     from torch.utils.flop_counter import FlopCounterMode
 
     batch_norm = functional.batch_norm
-    activations = (functional.hardtanh, functional.relu6, functional.hardswish)
-    activations += (functional.hardsigmoid, functional.leaky_relu, functional.elu)
+    names = ("hardtanh", "relu6", "hardswish", "hardsigmoid", "leaky_relu", "elu")
+    activations = [getattr(functional, name) for name in names]
 
     class QuickShapes(TorchFunctionMode):
         """Answers for batch norm and activations, which take milliseconds on the meta device."""

@@ -23,7 +23,7 @@ from committee.rule.cascade import Cascade
 from committee.rule.outputs import WITH_CONFIDENCE
 from committee.selection.front import Committee, Front
 from committee.selection.paired import Comparison, compare
-from committee.selection.statistics import PrefixTable, prefix_table
+from committee.selection.statistics import PrefixTable
 from committee.selection.targets import Promise
 from committee.spec.task import Task
 
@@ -255,17 +255,13 @@ def _too_few_samples(source: PrefixSource, table: PrefixTable, unit: str) -> lis
     """Return a note on neighbours in cost, of the best single models, that samples cannot rank."""
     if source.additive and not source.metric.counted:
         return []
-    every, names = np.arange(len(source)), source.pool.names
-    # Bounds on the worst case keep dear models out of the table, fixed models all others.
-    singles = [(name,) for name in names if (name,) not in table.rows] if source.additive else []
-    others = prefix_table(source, singles, cuts={})
+    every = np.arange(len(source))
 
     def values(name: str) -> Array:
-        key = (name,)
-        if not source.additive:
-            return source.per_sample(source.values(key, every))
-        own = table if key in table.rows else others
-        return source.per_sample(own.values[own.rows[key]])
+        # Bounds on the worst case keep dear models out of the table.
+        row = table.rows.get((name,)) if source.additive else None
+        own = source.values((name,), every) if row is None else table.values[row]
+        return source.per_sample(own)
 
     costs, task = source.pool.costs.values(unit), source.pool.task
     best, front = -math.inf, []
