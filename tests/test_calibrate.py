@@ -422,3 +422,19 @@ def test_a_store_that_is_written_to_is_left_alone(store: Path) -> None:
 
     with writing(store), refused(StoreError, "another process is writing"):
         _write_calibrations(store, {"nano": Calibration.of_temperature(2.0)})
+
+
+def test_what_comes_after_a_fit_is_what_the_store_lacks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 200)
+    outputs = 2 * np.eye(3)[labels] + rng.normal(size=(200, 3))
+    np.savez(tmp_path / "a.npz", outputs=outputs, label=labels)
+    store = tmp_path / "s"
+    import_predictions({"a": tmp_path / "a.npz"}, store, kind="logits", split="cal")
+    assert main(["calibrate", str(store), "--method", "per-class"]) == 0
+    said = capsys.readouterr().out
+    assert "Next: predict or import val and test; then: committee search" in said
+    assert "only other splits tell what they are worth" in said

@@ -163,3 +163,19 @@ def test_a_store_keeps_outcomes(tmp_path):
     import_predictions(files, tmp_path / "store", bounds=(0, 0.5), **options)
     with pytest.raises(CommitteeError, match="bounds"):
         import_predictions(files, tmp_path / "store", bounds=(0, 1), **options)
+
+
+def test_the_bounds_that_an_error_names_hold_the_values():
+    outputs = {
+        n: (np.array([0.0, high]), np.array([0.1, 0.2])) for n, high in (("a", 1), ("b", 90))
+    }
+    with pytest.raises(CommitteeError, match=r"--bounds 0,90, in Python bounds=.0, 90"):
+        cm.Pool.from_arrays(None, outputs, kind="outcomes")
+
+
+def test_the_nearest_of_outcomes_is_no_ensemble():
+    rng = np.random.default_rng(0)
+    outputs = {n: (rng.random(2000) < p, rng.random(2000)) for n, p in (("a", 0.6), ("b", 0.7))}
+    pool = cm.Pool.from_arrays(None, outputs, kind="outcomes", costs={"a": 1, "b": 5})
+    with pytest.raises(CommitteeError, match="Nearest at any cost: b, which"):
+        cm.certify(pool, min_accuracy=0.9)

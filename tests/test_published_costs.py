@@ -72,8 +72,8 @@ def test_what_does_not_fit_is_listed_with_what_is_near() -> None:
     assert notes == [
         "no size of their images is known: odd_c at 300 pixels",
         "wide_b: runs at 256 x 256 pixels, the table has wide_b@224",
-        "tiny_a: the table has tiny_a@160, tiny_a@224. Name one: --as tiny_a=tiny_a@160",
-        "tinya: no row 'tinya'; nearest: tiny_a. Name it: --as tinya=NAME",
+        "tiny_a: the table has tiny_a@160, tiny_a@224. Name one: --as tiny_a=tiny_a@SIZE",
+        "tinya: no row 'tinya'; nearest: tiny_a@160, tiny_a@224. Name it: --as tinya=NAME",
     ]
     named = {"tinya": "tiny_a@224", "tiny_a": "tiny_a@160", "wide_b": "wide_b@224"}
     costs, notes = matched_costs(rows, models, named)
@@ -190,7 +190,7 @@ def test_the_command_adds_costs_that_search_uses(
     words = f"costs store timm-bench:{FILE} --unit gpu_ms"
     assert main(words.split()) == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert "Name one: --as tiny_a=tiny_a@160" in out
+    assert "Name one: --as tiny_a=tiny_a@SIZE" in out
     assert "as before" not in out
     assert "Costs are in store: committee search store --unit gpu_ms" in out
     assert main([*words.split(), "--as", "tiny_a=tiny_a@160", "--json"]) == 0

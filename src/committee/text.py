@@ -263,6 +263,16 @@ def points(difference: float, side: Side = "nearest") -> str:
     return f"{100 * to_decimals(difference, 4, side) + 0.0:+.2f}".replace("-", "−")
 
 
+def points_text(points: float) -> str:
+    """Return a number of points, 0 or more.
+
+    >>> points_text(0.5), points_text(1.0)
+    ('0.5 points', '1 point')
+    """
+    shown = f"{abs(points):.4g}"
+    return f"{shown} point{'' if shown == '1' else 's'}"
+
+
 def human_cost(value: float, unit: str, side: Side = "nearest") -> str:
     """Return a cost to three digits with its unit, and counts in k, M, G or T.
 

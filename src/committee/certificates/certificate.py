@@ -40,6 +40,7 @@ from committee.text import (
     human_cost,
     percent,
     points,
+    points_text,
     printable,
     saving,
     to_decimals,
@@ -360,16 +361,6 @@ def chosen_by(cascade: Cascade, pool: Pool) -> str:
 def share_text(value: float, paired: bool, side: Side = "nearest") -> str:
     """Return a difference in points, or a share."""
     return f"{points(value, side)} points" if paired else percent(value, side)
-
-
-def points_text(points: float) -> str:
-    """Return a number of points, 0 or more.
-
-    >>> points_text(0.5), points_text(1.0)
-    ('0.5 points', '1 point')
-    """
-    shown = f"{abs(points):.4g}"
-    return f"{shown} point{'' if shown == '1' else 's'}"
 
 
 def level_text(level: float) -> str:

@@ -482,13 +482,15 @@ def _nearest(testing: Pool, rules: Sequence[Rule], promised: Promised) -> str:
     rule, best = max(ensembles, key=lambda each: float(on(choosing, *each).mean()))
     correct = int(on(testing, rule, best).sum())
     bound = share_lower_bound(correct, len(testing), promised.level)
-    names = "+".join(name for stage in best for name in stage)
+    every = [name for stage in best for name in stage]
+    # Of several models by last the newest alone answers.
+    nearest = Cascade.of([every], combine=rule.testing.combine).simplified()
     limit = promised.max_cost
     bounded = f" for at most {human_cost(limit, promised.unit)}" if limit is not None else ""
     return (
         f"certify: no committee can be certified to reach accuracy {percent(promised.margin)}"
         f"{bounded} on "
         f"{counted(len(testing), 'sample')} at level {level_text(promised.level)}. Nearest at "
-        f"any cost: {names}, which would be certain to reach {percent(bound, 'down')} if it "
+        f"any cost: {nearest}, which would be certain to reach {percent(bound, 'down')} if it "
         "alone were tested"
     )

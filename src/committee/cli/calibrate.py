@@ -13,7 +13,7 @@ from committee.calibration.fitting import BY_CLASS, ruled_out_note
 from committee.calibration.reliability import worse_note
 from committee.cli import options as opt
 from committee.cli.options import refuse
-from committee.cli.output import print_json, print_table, say, say_notes
+from committee.cli.output import print_json, print_table, say, say_next, say_notes
 from committee.pool.pool import Pool
 from committee.report.figure import check_figure_ending, write_figure
 from committee.report.reliability import reliability_figure
@@ -30,6 +30,12 @@ from committee.text import listed
 
 # The usual validation and test splits.
 _IN_USE = ("val", "test")
+
+
+_OWN_FIGURES = (
+    "the maps are smoothed, and their figures on the samples that fitted them are of the fit to "
+    "all of these; only other splits tell what they are worth"
+)
 
 
 class _CalibrationMethod(StrEnum):
@@ -107,7 +113,9 @@ def calibrate(
     say_notes(notes)
     if figure is not None:
         say(f"Written: {figure}")
-    say(f"Next: committee search {store} --calibrated, and the same without")
+    lacking = [each for each in _IN_USE if not (root / each).is_dir()]
+    first = f"predict or import {' and '.join(lacking)}; then: " if lacking else ""
+    say_next(f"Next: {first}committee search {store} --calibrated, and the same without")
 
 
 def _remove(root: Path, only: Sequence[str] | None, as_json: bool) -> None:
@@ -142,11 +150,13 @@ def _fit_notes(
 def _used_notes(store: str, split: str, replaced: Mapping[str, str], by_class: bool) -> list[str]:
     """Return notes on a fit on val or test, and on the calibrations that it replaces."""
     if split not in _IN_USE:
-        return []
+        return [_OWN_FIGURES] if by_class else []
     use = "chooses" if split == "val" else "evaluates, and search will refuse to evaluate on it"
     notes = [f"{split} usually {use}. Fit on a split of its own."]
     if by_class and split == "val":
         notes = ["val usually chooses: search calibrates each of its samples by a fit to others."]
+    if by_class:
+        notes.append(_OWN_FIGURES)
     if replaced:
         on = sorted(set(replaced.values()))
         again = " or ".join(f"committee calibrate {store} --split {each}" for each in on)

@@ -50,11 +50,14 @@ def check_values(
         wrong = _beyond(own.values, bounds)
         if wrong.any():
             row = int(wrong.argmax())
+            every = [each.values for each in outputs.values()]
+            low = min(0.0, *(float(each.min(initial=0)) for each in every))
+            high = max(1.0, *(float(each.max(initial=0)) for each in every))
             law = "0 or 1" if bounds is None else f"from {bounds[0]:g} to {bounds[1]:g}"
             raise ShapeError(
                 f"model {name!r}: sample {printable(ids[row])!r} has the value "
                 f"{own.values[row]:g}; values are {law} here. Fix it, or state other bounds: "
-                "--bounds 0,10, in Python bounds=(0, 10)"
+                f"--bounds {low:g},{high:g}, in Python bounds=({low:g}, {high:g})"
             )
 
 

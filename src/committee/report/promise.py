@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from committee.certificates.certificate import Certificate, checked_on, level_text, points_text
+from committee.certificates.certificate import Certificate, checked_on, level_text
 from committee.certificates.stages import Gaps, StageGap, gaps_on
 from committee.errors import CommitteeError
 from committee.pool.table import Cell, Column, Table
@@ -12,7 +12,7 @@ from committee.report.rows import Report, Row
 from committee.report.text import named
 from committee.rule.cascade import Cascade
 from committee.rule.certificate import CertificateRecord
-from committee.text import Side, counted, human_cost, percent, points, to_digits
+from committee.text import Side, counted, human_cost, percent, points, points_text, to_digits
 
 
 def promise_sentence(cascade: Cascade) -> str:

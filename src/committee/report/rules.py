@@ -19,7 +19,7 @@ from committee.rule.scores import is_portable
 from committee.selection.front import Committee, Front, SearchedRule
 from committee.selection.paired import Comparison, compare
 from committee.selection.targets import Target
-from committee.text import human_cost, percent
+from committee.text import human_cost, percent, points_text
 
 
 def rule_name(rule: SearchedRule, kind: str = "logits") -> str:
@@ -181,6 +181,6 @@ def _target_text(target: Target, front: Front) -> str:
     if target.match is None and target.min_accuracy is None:
         return f"the most accurate committee for that cost on {split}"
     least = "" if target.min_accuracy is None else f"has {percent(target.min_accuracy)} or more"
-    margin = f"is within {100 * target.within:.4g} points of" if target.within else "matches"
+    margin = f"is within {points_text(100 * target.within)} of" if target.within else "matches"
     match = "" if target.match is None else f"{margin} {target.match}"
     return f"the cheapest committee that {' and '.join(filter(None, (match, least)))} on {split}"

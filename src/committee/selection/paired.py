@@ -14,6 +14,7 @@ from committee.pool.pool import Pool
 from committee.pool.prefixes import prefixes_of
 from committee.rule.cascade import Cascade
 from committee.selection.evaluate_many import evaluate_all, values_on
+from committee.text import points_text
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,8 @@ class Comparison:
     @property
     def text(self) -> str:
         """The promise in words: ``match``, or ``be within 0.5 points of``, the reference."""
-        within = f"{100 * (self.within or 0.0):.4g}"
-        return f"be within {within} points of" if self.within else "match"
+        within = points_text(100 * (self.within or 0.0))
+        return f"be within {within} of" if self.within else "match"
 
     def to_json(self) -> dict[str, Any]:
         """Return every figure, the interval with its level."""

@@ -203,7 +203,8 @@ def _row_of(rows: Sequence[TableRow], model: KnownModel, alias: str | None) -> T
     there = next(filter(None, ([r for r in rows if r.name == each] for each in wanted)), [])
     if not there:
         near = difflib.get_close_matches(wanted[0], sorted({row.name for row in rows}), 3, 0.5)
-        nearest = f"nearest: {', '.join(map(printable, near))}" if near else "nothing is near"
+        sized = [printable(row.text) for each in near for row in rows if row.name == each]
+        nearest = f"nearest: {', '.join(dict.fromkeys(sized))}" if near else "nothing is near"
         return f"no row {printable(wanted[0])!r}; {nearest}. Name it: --as {model.name}=NAME"
     fitting = [r for r in there if size is None or r.size is None or (r.size, r.size) == size]
     if len(fitting) == 1:
@@ -213,7 +214,8 @@ def _row_of(rows: Sequence[TableRow], model: KnownModel, alias: str | None) -> T
         return f"the table has {texts} {len(fitting)} times; remove all rows but one"
     if not fitting:
         return f"runs at {_sides(size)} pixels, the table has {texts}"
-    return f"the table has {texts}. Name one: --as {model.name}={printable(there[0].text)}"
+    # Which size the model runs at only its owner knows.
+    return f"the table has {texts}. Name one: --as {model.name}={printable(there[0].name)}@SIZE"
 
 
 def _spellings(model: KnownModel) -> list[str]:
