@@ -312,3 +312,17 @@ def test_what_models_see_is_no_label(folder):
     data = open_data("x.csv", "val", ("no", "yes"), models=models)
     assert data.samples.labels is None
     assert data.read(np.array([0]))[0] == {"text": rows[0]["text"], "category": "x"}
+
+
+def test_types_by_column(folder):
+    rows = Record.of(["age", "city"], {"age": "float64"})
+    assert Record.from_json(json.loads(json.dumps(rows.to_json()))) == rows
+    cells = [{"age": "3", "city": "Rome"}, {"age": "", "city": ""}]
+    first, second = RecordBatch.of(cells, rows).value()
+    assert first == {"age": 3.0, "city": "Rome"}
+    assert np.isnan(second["age"])
+    assert second["city"] == ""
+    with pytest.raises(LookupError, match="no column of the input 'size'"):
+        Record.of(["age"], {"size": "float64"})
+    with pytest.raises(PoolFileError, match="must be a type, or a table of types by column"):
+        Record.of(["age"], 3)

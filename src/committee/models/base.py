@@ -88,7 +88,7 @@ class Source:
         """
         return {}
 
-    def record(self, text: str, columns: Any, dtype: str) -> Record:
+    def record(self, text: str, columns: Any, dtype: Any) -> Record:
         """Return what a model takes of a record.
 
         Args:

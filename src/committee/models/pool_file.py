@@ -197,7 +197,7 @@ class _Entry:
     output: str = ""
     concurrency: int = 0
     input: Any = None
-    dtype: str = ""
+    dtype: Any = ""
     id2label: bool = True
     kind: str = ""
     family: str = ""

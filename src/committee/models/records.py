@@ -99,13 +99,23 @@ def _values(records: Array | Sequence[Any], field: Field) -> Values:
 def _selected(records: Sequence[Any], field: Field) -> list[Any]:
     """Return the value of each record's column, or its row of columns."""
     if field.row:
-        return [_row(record, field) for record in records]
+        rows = [_row(record, field) for record in records]
+        return _typed(rows, field) if any(field.types) else rows
     values = list(records)
     for column in field.columns:
         values = [_cell(r, column) if isinstance(r, Mapping) else r for r in records]
     if not field.dtype and any(value is None for value in values):
         raise DataError(f"has no {field.columns[0]!r}" if field.columns else "is empty")
     return values
+
+
+def _typed(rows: Sequence[dict[str, Any]], field: Field) -> list[Any]:
+    """Return rows whose columns of numbers are numbers."""
+    columns: list[Any] = []
+    for column, dtype in zip(field.columns, field.types, strict=True):
+        cells = [row[column] for row in rows]
+        columns.append(_numbers(cells, dtype).tolist() if dtype else cells)
+    return [dict(zip(field.columns, cells, strict=True)) for cells in zip(*columns, strict=True)]
 
 
 def _row(record: Any, field: Field) -> Any:

@@ -32,9 +32,10 @@ class Field:
         row: True if it is a row of columns, even of one; False if it is the value of one column.
         dtype: One of :data:`DTYPES`, to stack N records into one array (N, ...); empty to leave
             values as the data has them.
+        types: Of a row that is not stacked, a type or nothing for each of its columns.
 
     Raises:
-        UnknownNameError: If dtype is unknown.
+        UnknownNameError: If a type is unknown.
         PoolFileError: If columns are missing or repeated.
     """
 
@@ -42,10 +43,14 @@ class Field:
     columns: tuple[str, ...] = ()
     row: bool = False
     dtype: str = ""
+    types: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.dtype and self.dtype not in DTYPES:
-            raise UnknownNameError.of("input", "dtype", self.dtype, DTYPES)
+        for each in filter(None, (self.dtype, *self.types)):
+            if each not in DTYPES:
+                raise UnknownNameError.of("input", "dtype", each, DTYPES)
+        if self.types and (self.dtype or not self.row or len(self.types) != len(self.columns)):
+            raise PoolFileError("input: types are of the columns of a row, one each")
         if len(set(self.columns)) < len(self.columns):
             raise PoolFileError(f"input: {list(self.columns)} names a column twice")
         if self.row != bool(self.columns) and (self.row or len(self.columns) > 1):
@@ -115,8 +120,8 @@ class Record(Recipe):
 
     def to_json(self) -> dict[str, Any]:
         """Return the object that a store and a cascade file hold."""
-        data: dict[str, Any] = plain(self)
-        return data
+        fields = [plain(field) for field in self.fields]
+        return {"fields": [{k: v for k, v in each.items() if v or k != "types"} for each in fields]}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Record:
@@ -124,24 +129,37 @@ class Record(Recipe):
         return typed("input", data, cls)
 
     @classmethod
-    def of(cls, given: Any, dtype: str = "") -> Record:
+    def of(cls, given: Any, dtype: Any = "") -> Record:
         """Read ``input`` of a pool file: a column, a list of columns, or either by input.
+
+        ``dtype`` is a type, or a table of types by column.
 
         >>> Record.of("text").columns, Record.of({"ids": "tokens", "mask": "mask"}).columns
         (('text',), ('tokens', 'mask'))
         """
         if not isinstance(given, Mapping):
-            return cls((_field("", given, dtype),))
-        return cls(tuple(_field(str(name), each, dtype) for name, each in given.items()))
+            made = cls((_field("", given, dtype),))
+        else:
+            made = cls(tuple(_field(str(name), each, dtype) for name, each in given.items()))
+        for column in dtype if isinstance(dtype, Mapping) else ():
+            if column not in made.columns:
+                raise UnknownNameError.of("dtype", "column of the input", column, made.columns)
+        return made
 
 
-def _field(name: str, columns: Any, dtype: str) -> Field:
+def _field(name: str, columns: Any, dtype: Any) -> Field:
+    by_column = dtype if isinstance(dtype, Mapping) else {}
+    types = [*by_column.values()] if by_column else [dtype]
+    if not all(isinstance(each, str) for each in types):
+        raise PoolFileError(f"dtype {dtype!r} must be a type, or a table of types by column")
+    common = "" if by_column else dtype
     if columns is None:
-        return Field(name, dtype=dtype)
+        return Field(name, dtype=common)
     if isinstance(columns, str):
-        return Field(name, (columns,), dtype=dtype)
+        return Field(name, (columns,), dtype=by_column.get(columns, common))
     if isinstance(columns, list) and columns and all(isinstance(each, str) for each in columns):
-        return Field(name, tuple(columns), True, dtype)
+        own = tuple(by_column.get(column, "") for column in columns) if by_column else ()
+        return Field(name, tuple(columns), True, common, own)
     raise PoolFileError(
         f'input {columns!r} must be a column, as in "text", a list of columns, or a table that '
         "has such for each input of the model"

@@ -42,7 +42,7 @@ class OnnxSource(Source):
         except (OSError, ValueError):
             return {}  # whoever loads the file says what is wrong with it
 
-    def record(self, text: str, columns: Any, dtype: str) -> Record:
+    def record(self, text: str, columns: Any, dtype: Any) -> Record:
         """Return the columns in the types that the graph declares."""
         try:
             inputs = ports_of(Path(text))[0]

@@ -44,7 +44,7 @@ class PythonSource(Source):
             raise ValueError
         return f"{expanded(file, folder)}:{factory}" if file.endswith(".py") else text
 
-    def record(self, text: str, columns: Any, dtype: str) -> Record:
+    def record(self, text: str, columns: Any, dtype: Any) -> Record:
         """See :class:`committee.models.base.Source`."""
         return Record.of(columns, dtype)
 

@@ -45,7 +45,7 @@ class SklearnSource(Source):
             raise ValueError
         return str(expanded(text, folder))
 
-    def record(self, text: str, columns: Any, dtype: str) -> Record:
+    def record(self, text: str, columns: Any, dtype: Any) -> Record:
         """Return the columns of the pool file, or those that the estimator was fitted on."""
         if columns is None:
             names = _readable(text, "feature_names_in_")

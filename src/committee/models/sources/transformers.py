@@ -87,7 +87,7 @@ class TransformersSource(ByName):
         config, _ = _loaded(where, mixin.get_image_processor_dict, text)
         return _recipe_of(where, config, size)
 
-    def record(self, text: str, columns: Any, dtype: str) -> Record:
+    def record(self, text: str, columns: Any, dtype: Any) -> Record:
         """Return the column of the text."""
         record = Record.of(columns)
         if len(record.fields) > 1 or record.fields[0].row:
