@@ -140,6 +140,7 @@ def test_unknown_types_are_named(folder, tmp_path):
 def test_an_estimator_fitted_on_a_frame_knows_its_columns(folder, tmp_path):
     pandas = pytest.importorskip("pandas")
     from sklearn.compose import make_column_transformer
+    from sklearn.impute import SimpleImputer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import OneHotEncoder, StandardScaler
@@ -147,7 +148,8 @@ def test_an_estimator_fitted_on_a_frame_knows_its_columns(folder, tmp_path):
     x, label = points(100, 4)
     frame = pandas.DataFrame({"size": x[:, 0], "colour": np.where(x[:, 1] > 0, "red", "blue")})
     columns = make_column_transformer(
-        (StandardScaler(), ["size"]), (OneHotEncoder(categories=[["blue", "red"]]), ["colour"])
+        (make_pipeline(SimpleImputer(), StandardScaler()), ["size"]),
+        (OneHotEncoder(categories=[["blue", "red"]]), ["colour"]),
     )
     skops.dump(
         make_pipeline(columns, LogisticRegression()).fit(frame, CLASSES[label]),

@@ -52,8 +52,12 @@ class AsyncCalls:
             SomeFailedError: If some calls failed; it has the answers of the others.
         """
         samples = _samples(batch)
-        call = self._all(samples)
-        answers = asyncio.run_coroutine_threadsafe(call, self._running()).result()
+        under_way = asyncio.run_coroutine_threadsafe(self._all(samples), self._running())
+        try:
+            answers = under_way.result()
+        except BaseException:  # the user stopped it
+            under_way.cancel()
+            raise
         reasons = {i: first_line(e) for i, e in enumerate(answers) if isinstance(e, Exception)}
         good = next((each for each in answers if not isinstance(each, Exception)), None)
         if good is None:

@@ -29,6 +29,8 @@ _TREES = (
     "sklearn.tree._tree.Tree",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
 )
+# Types that hold numbers, and that skops does not list as harmless all the same.
+_HARMLESS = ("numpy.dtype",)
 # What an estimator answers with, by kind of outputs.
 _METHODS = {"probabilities": "predict_proba", "logits": "decision_function"}
 
@@ -115,7 +117,7 @@ def _loaded(where: str, path: Path, allow_code: Collection[str]) -> Any:
 
 
 def _is_allowed(name: str, allow_code: Collection[str]) -> bool:
-    return any(name == each or name.startswith(f"{each}.") for each in allow_code)
+    return any(name == each or name.startswith(f"{each}.") for each in (*_HARMLESS, *allow_code))
 
 
 def _unpickled(where: str, path: Path, allow_code: Collection[str]) -> Any:
