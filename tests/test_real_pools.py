@@ -94,8 +94,7 @@ def test_cifar_networks_decide_as_torch(cifar, tmp_path, monkeypatch):
     exported = specs_of(on_engine(cascade, "onnxruntime"))
     files = {name: load_model(spec, code)[0].path for name, spec in exported.items()}
     graph = write_graph(cascade, tmp_path / "cascade.onnx", onnx=files)
-    images = open_data(folder / "cifar10_all.npz", rows="0::20")
-    pool = pool.rows(slice(None, None, 2), "all")
+    images = open_data(folder / "cifar10_all.npz", rows=SOME)
     ways = {
         "torch, stored": stored_way(cascade, pool, images),
         "torch": OfflineWay(cm.Runner(cascade, allow_code=code), BATCH),
@@ -106,10 +105,10 @@ def test_cifar_networks_decide_as_torch(cifar, tmp_path, monkeypatch):
         ),
     }
     compared = verify(cascade, ways, images, BATCH)
-    assert [(each.way, each.samples) for each in compared] == [(way, 500) for way in [*ways][1:]]
+    assert [(each.way, each.samples) for each in compared] == [(way, 1000) for way in [*ways][1:]]
     for each in compared:
-        # Engines round differently: a score could lie that close to the threshold.
-        assert len(each.flips) <= 1, each
+        # Engines round differently: a score or two could lie that close to the threshold.
+        assert len(each.flips) <= 2, each
         assert each.largest_difference < 1e-3, each
 
 

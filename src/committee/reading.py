@@ -208,6 +208,8 @@ def typed(where: str, data: Any, kind: Callable[..., T], *, whole: bool = False)
 
 def _refuse_unknown(where: str, data: Any, kind: Any) -> None:
     """Refuse keys that no field of a dataclass has, in data of any depth."""
+    if not isinstance(data, Mapping | list | tuple):
+        return
     if is_dataclass(kind) and isinstance(data, Mapping):
         known = _hints(kind)  # type: ignore[arg-type]
         for key, value in data.items():
