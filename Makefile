@@ -19,7 +19,7 @@ EXTRAS := .[all,torch,timm,torchvision,transformers,export,sklearn,datasets,vide
 
 .PHONY: fuzz node node-if-there demo imagenet test test-lowest lint bench bench-search \
 	bench-search-large bench-imagenet bench-promises bench-rivals bench-predict bench-import bench-run \
-	bench-export multiply-adds docs structure format clean
+	bench-export multiply-adds docs notebooks structure format clean
 
 demo: $(DEMO_VENV)/ready
 	$(DEMO_VENV)/bin/committee demo --out demo-out
@@ -98,6 +98,10 @@ multiply-adds: $(VENV)/ready
 # Write docs/cli.md, the help of every command.
 docs: $(VENV)/ready
 	$(BIN)/python docs/cli.py
+
+# Run the notebooks of docs anew and keep what they show.
+notebooks: $(VENV)/ready
+	$(BIN)/python docs/notebooks.py
 
 # Sizes, branches, names and imports of the source, and where it asks for the task.
 structure: $(VENV)/ready
