@@ -42,6 +42,7 @@ LONGEST = (
         "export_rules",
         "dense",
     ),
+    *("record_examples", "text_models"),
     *("calibrate", "choice", "dense_study", "docs", "run_resume", "every_option", "engines"),
 )
 
