@@ -137,3 +137,15 @@ def test_models_that_cost_nothing_are_drawn() -> None:
         LABELS, OUTPUTS, kind="logits", costs={NASTY: 0.0, "large": 3.0}, unit="dollars"
     )
     cm.search(free).plot(figure.Figure().add_subplot())
+
+
+def test_values_that_are_no_shares_are_no_percentages() -> None:
+    given = {"a": (5.0 * (LABELS < 3), rng.random(1000)), "b": (5.0 * (LABELS < 8), LABELS / 9)}
+    costs = {"a": 1.0, "b": 3.0}
+    graded = cm.Pool.from_arrays(
+        None, given, kind="outcomes", bounds=(0, 5), costs=costs, unit="dollars"
+    )
+    front = cm.search(graded)
+    assert "with mean value" in repr(front)
+    assert "%" not in repr(front)
+    assert "mean value" in front._repr_html_()

@@ -256,5 +256,5 @@ def test_costs_of_different_units_never_add():
 
 def test_a_pool_of_any_size_prints_in_one_line() -> None:
     pool = Pool.from_arrays(np.zeros(9999, int), {"a": np.zeros((9999, 2))}, kind="logits")
-    told = "<Pool: 1 models (a), logits on <Samples: 9999 of 'val', labelled>>"
+    told = "<Pool: 1 model (a), logits on <Samples: 9999 of 'val', labelled>>"
     assert repr(pool) == told

@@ -450,7 +450,7 @@ def test_whole_numbers_as_costs_do_not_overflow():
 def test_a_front_prints_its_ends_in_one_line() -> None:
     pool = Pool.from_arrays([0, 1], {"a": np.eye(2)}, kind="logits", costs={"a": 3})
     told = (
-        "<Front: 1 committees on <Samples: 2 of 'val', labelled>; a with accuracy 100.00 % at 3.00"
+        "<Front: 1 committee on <Samples: 2 of 'val', labelled>; a with accuracy 100.00 % at 3.00"
     )
     assert repr(search(pool)) == f"{told} macs>"
 

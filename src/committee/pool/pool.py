@@ -29,7 +29,7 @@ from committee.rule.outputs import WITH_CONFIDENCE, Kind, Outputs
 from committee.spec.cost import Cost, CostTable
 from committee.spec.model import ImportedModel, KnownModel
 from committee.spec.task import CLASSIFICATION, Task
-from committee.text import printable
+from committee.text import counted, printable
 
 # What tab completion offers.
 _SHOWN = (
@@ -393,7 +393,8 @@ class Pool:
     def __repr__(self) -> str:
         names = ", ".join(self.names[:4]) + (", …" if len(self.names) > 4 else "")
         shown = printable(names)
-        return f"<Pool: {len(self.names)} models ({shown}), {self.kind} on {self.samples!r}>"
+        models = f"{counted(len(self.names), 'model')} ({shown})"
+        return f"<Pool: {models}, {self.kind} on {self.samples!r}>"
 
     def _repr_html_(self) -> str:
         title = f"{self.kind.capitalize()} on {self.samples!r}".replace("<", "").replace(">", "")

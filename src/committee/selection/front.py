@@ -22,7 +22,7 @@ from committee.rule.cascade import Cascade
 from committee.rule.origin import Origin, RecordedTarget
 from committee.selection.tables import Evaluated, committee_rows, committees_table, plotted
 from committee.style import Axes
-from committee.text import human_cost, percent, printable
+from committee.text import counted, human_cost, percent, printable
 
 
 class SearchedRule(NamedTuple):
@@ -67,10 +67,10 @@ class Committee:
         return f"<Committee: {printable(described_text(self))} on {self.val.split!r}>"
 
     def _repr_html_(self) -> str:
-        return committees_table("", [self.evaluated]).html()
+        return committees_table("", [self._evaluated]).html()
 
     @property
-    def evaluated(self) -> Evaluated:
+    def _evaluated(self) -> Evaluated:
         """The cascade with its evaluations."""
         return self.cascade, self.val, self.test
 
@@ -160,10 +160,10 @@ class Front:
             dict.fromkeys((described_text(self[0]), described_text(self[-1]))) if len(self) else ()
         )
         text = printable(" to ".join(ends))
-        return f"<Front: {len(self)} committees on {self.pool.samples!r}; {text}>"
+        return f"<Front: {counted(len(self), 'committee')} on {self.pool.samples!r}; {text}>"
 
     def _repr_html_(self) -> str:
-        title = f"Front of {len(self)} committees, chosen on {self.pool.samples!r}"
+        title = f"Front of {counted(len(self), 'committee')}, chosen on {self.pool.samples!r}"
         title = title.replace("<", "").replace(">", "")
         return committees_table(title, self._evaluated, " ".join(self.warnings)).html()
 
@@ -172,7 +172,7 @@ class Front:
 
     @property
     def _evaluated(self) -> list[Evaluated]:
-        return [each.evaluated for each in self]
+        return [each._evaluated for each in self]
 
     def to_frame(self) -> Any:
         """Return the committees as a data frame of pandas or polars, whichever is in use.
@@ -341,8 +341,11 @@ class Front:
 def described_text(committee: Committee) -> str:
     """Return a committee as text, with its accuracy and cost on the validation split."""
     evaluation = committee.evaluation
+    reached = f"accuracy {percent(evaluation.accuracy)}"
+    if not evaluation.is_share:
+        reached = f"{evaluation.measure} {evaluation.accuracy:.4g}"
     return (
-        f"{committee.cascade} with accuracy {percent(evaluation.accuracy)} "
+        f"{committee.cascade} with {reached} "
         f"at {human_cost(evaluation.average_cost, evaluation.unit)}"
     )
 
