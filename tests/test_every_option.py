@@ -91,6 +91,8 @@ OPTIONS: dict[str, dict[str, tuple[str, set[str], bool]]] = {
         "--split": ("cal", set(), True),
         "--test": ("cal", set(), True),
         "--max-models": ("1", set(), True),
+        "--confidence": ("logit_gap", set(), True),
+        "--combine": ("last", set(), True),
         "--self-cascades": ("", {"report", "report match"}, True),
         "--unit": ("macs", set(), False),
     },

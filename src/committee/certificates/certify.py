@@ -184,10 +184,7 @@ def certify(
     useful, limit = (_limit(promised, each) for each in (choosing, testing))
     rules = rules_to_try(choosing, testing, promised, most, combine, confidence)
     if worst_case is not None:
-        bounds = {promised.unit: worst_case}
-        rules = [
-            replace(rule, sequences=within_bounds(pool, rule.sequences, bounds)) for rule in rules
-        ]
+        rules = _bounded(pool, rules, {promised.unit: worst_case})
     hypotheses = promised.hypothesis(choosing), promised.hypothesis(testing)
     error = (1 - level) * (1 if max_cost is None else 1 - COST_SHARE)
     test = partial(tested_paths, rules, *hypotheses, promised.unit, error)
@@ -451,6 +448,14 @@ def fixed_result(
             f"{remedy}"
         )
     return _result(pool, testing, cascade, record, promised)
+
+
+def _bounded(pool: Pool, rules: Sequence[Rule], bounds: Mapping[str, float]) -> list[Rule]:
+    """Return the rules with the sequences that are within bounds on the worst case."""
+    every = dict.fromkeys(sequence for rule in rules for sequence in rule.sequences)
+    allowed = set(within_bounds(pool, every, bounds))
+    own = (replace(r, sequences=[s for s in r.sequences if s in allowed]) for r in rules)
+    return [rule for rule in own if rule.sequences]
 
 
 def _nearest_cost(testing: Pool, tested: Tested, promised: Promised) -> str:
