@@ -119,7 +119,7 @@ def test_evaluate_prints_the_certificate_first_or_that_it_is_void(world, capsys)
     assert lines[1].startswith("On test: kept; −")
     lines = text_of("evaluate c.json store --split val", capsys).splitlines()
     assert "rests on these samples" in lines[1]
-    assert "the promise is of top-1" in text_of("evaluate c.json store --top 2", capsys)
+    assert "the promise is of top-1" in text_of("evaluate c.json store --metric top-2", capsys)
     data = json.loads(Path("c.json").read_text())
     data["stages"][0]["threshold"] = 0.5
     Path("c.json").write_text(json.dumps(data))
@@ -251,7 +251,7 @@ BAD = {
     f"{CERTIFY} --match large --within 0.02 --max-cost 1": "more than the promised 1.00 macs",
     f"{CERTIFY} --match large --labels no.csv": "no.csv",
     f"{CERTIFY} --agree-with large --labels to.csv": "--labels goes with --match",
-    f"{CERTIFY} --match large --top 2 --labels to.csv": "--labels goes with --top 1",
+    f"{CERTIFY} --match large --metric top-2 --labels to.csv": "--labels goes with --metric top-1",
     f"{CERTIFY} --match large --labels to.csv": "has labels of its own",
     "certify bold.json store --match large": "cannot be certified",
     "certify good.json nowhere --match large": "no store is there",
@@ -271,7 +271,7 @@ SEARCH = "search store --max-models 2 --threads 2 --out c.json --promise 0.9"
 SEARCHES = {
     "--match large --within 0.03": "large",
     "--match large --within 0.03 --max-cost 80%": "large",
-    "--match large --within 0.03 --top 2": "large",
+    "--match large --within 0.03 --metric top-2": "large",
     "--match good.json --within 0.1": "small -> large",
     "--match small,large --within 0.1 --combine mean_logits": "small+large",
     "--agree-with large --within 0.08": "large",
@@ -332,7 +332,7 @@ BAD_SEARCHES = {
     "--ensemble small,large": "--ensemble goes with",
     "--match large --front": "--front goes with",
     "--min-accuracy 0.5 --within 0.1": "--within goes with --match or --agree-with",
-    "--agree-with large --top 2": "--top goes with",
+    "--agree-with large --metric top-2": "--metric goes with",
     "--match large --worst-case seconds=3": "in the unit of the promise, macs",
     "--match large --promise 1": "level 1.0 must lie between 0.5",
     "--match large --within 2": "within",
@@ -421,17 +421,17 @@ def test_gaps_per_stage_need_a_reference(world, capsys):
 
 
 def test_a_certificate_says_its_measure_and_its_cost(world, capsys):
-    words = f"{CERTIFY} --match large --within 0.02 --max-cost 9 --top 2 --out c.json"
+    words = f"{CERTIFY} --match large --within 0.02 --max-cost 9 --metric top-2 --out c.json"
     first = text_of(words, capsys).splitlines()[0]
     assert "points less accurate by top-2 (promised: 2 points less at most) on data" in first
     assert first.endswith("at an average cost of at most 9.00 macs.")
-    assert "only 3 classes" in line_of(f"{CERTIFY} --match large --top 4", capsys)
-    assert "only 3 classes" in line_of(f"{SEARCH} --match large --top 4", capsys)
+    assert "only 3 classes" in line_of(f"{CERTIFY} --match large --metric top-4", capsys)
+    assert "only 3 classes" in line_of(f"{SEARCH} --match large --metric top-4", capsys)
 
 
 def test_an_agreement_is_not_of_the_likeliest_classes(world, capsys):
     text = "agreement is of answers, not of top-2"
-    assert text in line_of(f"{CERTIFY} --agree-with large --top 2", capsys)
+    assert text in line_of(f"{CERTIFY} --agree-with large --metric top-2", capsys)
 
 
 def test_a_level_is_never_rounded_up(world, capsys):

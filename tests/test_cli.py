@@ -108,7 +108,7 @@ BAD = {
     "report store --match two --max-cost 0.5": "no committee is that accurate for at most 0.500",
     "report store --match tow --out r.html": "no model 'tow'. Did you mean 'two'?",
     "report store --max-cost 0.5 --out r.html": "no committee costs at most 0.500 macs",
-    "search store --top 0": "k must be 1 or more",
+    "search store --metric top-0": "k must be 1 or more",
     "search store --grid 0": "grid must be 1 to 65000",
     "search store --max-models 0": "max_models",
     "search store --max-cost nan": "NaN",
@@ -352,7 +352,7 @@ MORE_SEARCHES: dict[str, Callable[[Any], bool]] = {
     "--agree-with one,two --min-accuracy 0.5": lambda t: (
         t["chosen"]["test"]["measure"] == "agreement with one+two"
     ),
-    "--top 2 --min-accuracy 0.5": lambda t: t["chosen"]["evaluation"]["measure"] == "top-2",
+    "--metric top-2 --min-accuracy 0.5": lambda t: t["chosen"]["evaluation"]["measure"] == "top-2",
     "--method greedy --max-cost 9": lambda t: not t["exact"] and "greedy" in t["inexact"],
     "--method guided --keep 2 --max-cost 9": lambda t: t["exact"] == (not t["inexact"]),
     "--no-families --max-cost 9": lambda t: t["settings"]["families"] is False,

@@ -833,7 +833,7 @@ def test_commands_from_images_to_images(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (("search", "STORE", "--top", "5"), "--top: not for semantic segmentation"),
+        (("search", "STORE", "--metric", "top-5"), "--metric: not for semantic segmentation"),
         (("search", "STORE", "--tiles", "7+7"), "no tiles of size '7+7'"),
         (("search", "STORE", "--min-accuracy", "0.99"), "no committee reaches accuracy 99.00 %"),
         (("evaluate", "CASCADE", "STORE", "--agree-with", "large"), "--agree-with: not for"),

@@ -53,7 +53,7 @@ OPTIONS: dict[str, dict[str, tuple[str, set[str], bool]]] = {
         "--no-families": ("", {"greedy", "promise"}, False),
         "--self-cascades": ("", SEARCHES | {"promise"}, True),
         "--calibrated": ("", set(), True),
-        "--top": ("2", {"greedy"}, True),
+        "--metric": ("balanced", {"greedy", "promise"}, True),
         "--agree-with": ("b", {"promise"}, True),
         "--promise": ("0.9", SEARCHES - {"match"}, True),
         "--method": ("exact", set(), False),
@@ -69,7 +69,7 @@ OPTIONS: dict[str, dict[str, tuple[str, set[str], bool]]] = {
     "evaluate": {
         "--split": ("val", set(), True),
         "--unit": ("macs", set(), False),
-        "--top": ("2", set(), True),
+        "--metric": ("balanced", set(), True),
         "--agree-with": ("b", set(), True),
         "--per-stage": ("", set(), True),
     },
@@ -94,6 +94,7 @@ OPTIONS: dict[str, dict[str, tuple[str, set[str], bool]]] = {
         "--confidence": ("logit_gap", set(), True),
         "--combine": ("last", set(), True),
         "--self-cascades": ("", {"report", "report match"}, True),
+        "--metric": ("balanced", set(), True),
         "--unit": ("macs", set(), False),
     },
     "study": {
@@ -106,6 +107,7 @@ OPTIONS: dict[str, dict[str, tuple[str, set[str], bool]]] = {
         "--combine": ("last", set(), True),
         "--grid": ("3", set(), True),
         "--calibrated": ("", set(), True),
+        "--metric": ("balanced", set(), True),
         "--unit": ("macs", set(), False),
         "--reference": ("OUT/none.csv", {"study"}, True),
         "--training": ("OUT/none.csv", {"study"}, True),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from committee import Cascade, errors
 from committee.pool.evaluate import stored_decisions
-from committee.selection.evaluate_many import correct_on
+from committee.selection.evaluate_many import values_on
 from strategies import RULES, calibrated_pools, pools, random_pool
 
 THRESHOLDS = st.sampled_from([-np.inf, -1.0, 0.0, 0.25, 1 / 3, 0.5, 0.7, 1.0, np.inf])
@@ -24,15 +24,14 @@ def test_a_cascade_is_right_where_the_definition_says_so(data, rule, calibrated)
     thresholds = data.draw(st.lists(THRESHOLDS, min_size=len(names) - 1, max_size=len(names) - 1))
     cascade = Cascade.of(names, thresholds, confidence, combine, pool.calibrations)
     expected = stored_decisions(cascade, pool).predicted == pool.samples.labels
-    found = correct_on(cascade, pool)
-    assert found.dtype == bool
-    assert found.tolist() == expected.tolist()
+    found = values_on(cascade, pool)
+    assert found.astype(bool).tolist() == expected.tolist()
 
 
 def test_what_cannot_be_judged_is_refused():
     pool = random_pool(0, models=2, samples=9)
     with pytest.raises(errors.UnknownNameError, match="no model 'z'"):
-        correct_on(Cascade.of(["z"]), pool)
+        values_on(Cascade.of(["z"]), pool)
     unlabelled = type(pool).from_arrays(None, {"a": np.ones((3, 2))}, kind="logits")
     with pytest.raises(errors.MisalignedError, match="has no labels"):
-        correct_on(Cascade.of(["a"]), unlabelled)
+        values_on(Cascade.of(["a"]), unlabelled)

@@ -191,7 +191,7 @@ def test_figures_are_of_the_split_that_judges(study):
     assert accuracy_of(single.test) == Estimate(
         single.test.accuracy, *single.test.interval, len(study.test)
     )
-    assert study.correct(single.cascade).mean() == pytest.approx(single.test.accuracy)
+    assert study.values(single.cascade).mean() == pytest.approx(single.test.accuracy)
 
 
 def test_the_front_is_the_search_s_and_searched_once(study):

@@ -125,9 +125,8 @@ def test_the_share_right_is_that_of_the_surest(data, right):
     scores = data.draw(arrays.arrays(float, len(right), elements=st.integers(0, 4)))
     percent = data.draw(st.lists(st.integers(1, 100), min_size=1))
     ranked = sorted(range(len(right)), key=lambda i: (-scores[i], i))
-    for k, share in zip(
-        percent, confidence._accuracy_of_surest(right, scores, percent), strict=True
-    ):
+    found = confidence._accuracy_of_surest(right, np.ones(len(right)), scores, percent)
+    for k, share in zip(percent, found, strict=True):
         taken = ranked[: -(-k * len(right) // 100)]
         assert share == pytest.approx(np.mean(right[taken]))
 
@@ -151,7 +150,7 @@ def test_a_calibrated_model_is_ranked_by_its_calibrated_scores():
     one = calibrations["b0-0"].apply(test.outputs["b0-0"])
     scores = CONFIDENCES["logit_gap"](one.values, one.kind)
     right = one.predicted() == test.samples.labels
-    expected = confidence._accuracy_of_surest(right, scores, range(1, 101))
+    expected = confidence._accuracy_of_surest(right, np.ones(len(right)), scores, range(1, 101))
     assert confidence._surest_of(known, "b0-0").accuracy["logit_gap"] == pytest.approx(expected)
     assert not np.allclose(plain.accuracy["logit_gap"], expected)
 

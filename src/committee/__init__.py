@@ -11,7 +11,16 @@ from committee.certificates.certificate import Certificate
 from committee.certificates.certify import Certified, certify
 from committee.errors import CommitteeError, Infeasible
 from committee.pool.evaluate import Evaluation, evaluate
-from committee.pool.metrics import TOP_1, Exits, Metric, precomputed, top_k, weighted
+from committee.pool.metrics import (
+    BALANCED,
+    TOP_1,
+    Exits,
+    Metric,
+    class_weighted,
+    precomputed,
+    top_k,
+    weighted,
+)
 from committee.pool.pool import Pool
 from committee.rule.calibration import Calibration
 from committee.rule.cascade import Cascade, Stage
@@ -31,6 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "__version__",
+    "BALANCED",
     "Calibration",
     "Cascade",
     "Certificate",
@@ -50,6 +60,7 @@ __all__ = [
     "as_cascade",
     "as_ensemble",
     "certify",
+    "class_weighted",
     "ensembles",
     "errors",
     "evaluate",

@@ -11,9 +11,10 @@ from committee.certificates.certificate import Checked, chosen_by
 from committee.certificates.certify import Certified
 from committee.certificates.certify import certify as certified
 from committee.cli import options as opt
+from committee.cli.metrics import with_metric
 from committee.cli.options import amount, names, refuse
 from committee.cli.output import print_json, say, say_notes, say_wrapped
-from committee.cli.stores import check_models, open_split, root_of, with_metric
+from committee.cli.stores import check_models, open_split, root_of
 from committee.data.table import read_labels
 from committee.errors import CascadeError, MisalignedError
 from committee.pool.pool import Pool
@@ -72,7 +73,7 @@ def certify(
         ),
     ] = None,
     unit: opt.Unit = None,
-    top: opt.Top = 1,
+    metric: opt.MetricName = None,
     seed: Annotated[int, typer.Option(help="The order in which --max-cost takes samples.")] = 0,
     out: Annotated[
         str | None, typer.Option(metavar="CASCADE.json", help="Default: the given file.")
@@ -89,14 +90,14 @@ def certify(
     check_promise("certify", match, agree_with, min_accuracy, within)
     refuse("--max-cost", cost_limit=cost_limit is not None and max_cost is None)
     refuse("--match", labels=labels is not None and match is None)
-    refuse("--top 1", labels=labels is not None and top != 1)
+    refuse("--metric top-1", labels=labels is not None and metric not in (None, "top-1"))
     given = open_cascade(cascade).cascade
     target = out or cascade
     if out is None and what_is(cascade) != "cascade file":
         raise CascadeError(f"certify: {cascade} is no cascade file to write to; name one by --out")
     pool = certifiable_split("certify", cascade, given, store, split)
-    pool, metric = with_metric(pool, top, None)
-    if agree_with is None and labels is None and metric.needs_labels:
+    pool, by = with_metric(pool, metric, None)
+    if agree_with is None and labels is None and by.needs_labels:
         _check_has_labels(pool, cascade, store, match, within)
     found = certified(
         pool,
@@ -110,7 +111,7 @@ def certify(
         cascade=given,
         labels=None if labels is None else _labels(Path(labels), pool),
         unit=unit,
-        metric=metric,
+        metric=by,
         seed=seed,
     )
     note = [*_replaced(target), *_uncalibrated(given, match or agree_with)]

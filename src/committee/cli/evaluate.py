@@ -13,6 +13,7 @@ from committee.certificates.certificate import Certificate, Checked, agreeing_wi
 from committee.certificates.stages import Gaps, gaps_on
 from committee.cli import options as opt
 from committee.cli.certify import say_checked
+from committee.cli.metrics import with_metric
 from committee.cli.options import refuse_for_segmentation
 from committee.cli.output import (
     print_json,
@@ -29,7 +30,6 @@ from committee.cli.stores import (
     open_split,
     root_of,
     skipped,
-    with_metric,
 )
 from committee.errors import CascadeError, StoreError
 from committee.pool.comparison import identity_of
@@ -53,7 +53,7 @@ def evaluate(
     store: opt.Store,
     split: opt.TestSplit = None,
     unit: opt.Unit = None,
-    top: opt.Top = 1,
+    metric: opt.MetricName = None,
     agree_with: opt.AgreeWith = None,
     per_stage: Annotated[
         bool,
@@ -80,15 +80,15 @@ def evaluate(
     _check_test_split(store, split)
     pool = open_split(store, split, "test")
     if not pool.keeps_outputs:
-        refuse_for_segmentation(top=top != 1, agree_with=agree_with is not None)
-    pool, metric = with_metric(pool, top, agree_with)
+        refuse_for_segmentation(metric=metric is not None, agree_with=agree_with is not None)
+    pool, by = with_metric(pool, metric, agree_with)
     if pool.samples.labels is None and (other := _agreed_with(chosen, pool)) is not None:
         pool = agreeing_with(pool, other)
-        metric = pool.metric
+        by = by if metric else pool.metric
     if what_is(cascade) == "cascade file":  # export writes other graphs of the same models
         check_models("evaluate", cascade, chosen, store, pool.holding(chosen.models_of_stages))
-    gaps = gaps_on(chosen, pool, metric) if per_stage else None
-    findings = _findings(chosen, pool, unit, metric, root_of(store), gaps)
+    gaps = gaps_on(chosen, pool, by) if per_stage else None
+    findings = _findings(chosen, pool, unit, by, root_of(store), gaps)
     if as_json:
         print_json(findings.to_json(pool))
     else:

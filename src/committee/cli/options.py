@@ -139,8 +139,15 @@ SelfCascades = Annotated[
     ),
 ]
 Unit = Annotated[str | None, typer.Option(help="Unit of the costs, if there are several.")]
-Top = Annotated[
-    int, typer.Option(help="A sample is correct if its label is among the K most likely classes.")
+MetricName = Annotated[
+    str | None,
+    typer.Option(
+        "--metric",
+        metavar="top-K|balanced|weights:FILE.csv",
+        help="What accuracy is: the label is among the K likeliest classes; the mean of the "
+        "recalls of all classes; or samples weigh what their class does in a file of class and "
+        "weight. Default: top-1.",
+    ),
 ]
 AgreeWith = Annotated[
     str | None,

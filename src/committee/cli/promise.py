@@ -10,6 +10,7 @@ from typing import Any
 from committee.certificates.certificate import Checked, agreeing_with, checked_on, reference_of
 from committee.certificates.certify import Certified, certify
 from committee.cli.certify import certified_json, check_promise, reference, say_certified
+from committee.cli.metrics import with_metric
 from committee.cli.options import amount, amounts, refuse, refuse_for_segmentation
 from committee.cli.output import (
     print_json,
@@ -27,7 +28,6 @@ from committee.cli.stores import (
     open_test,
     skipped,
     unit_for,
-    with_metric,
 )
 from committee.errors import CostError
 from committee.pool.evaluate import check_test_pool, evaluate, shared_warnings
@@ -61,14 +61,14 @@ def search_with_promise(
     confidence: str | None,
     combine: str | None,
     calibrated: bool,
-    top: int,
+    metric: str | None,
     unit: str | None,
     threads: int | None,
 ) -> None:
     """Certify a committee on the split that chooses, print it and write it; see ``search``."""
     check_promise("search --promise", match, agree_with, min_accuracy, within)
     refuse("--match or --agree-with", within=within is not None and min_accuracy is not None)
-    refuse("promises without --agree-with", top=top != 1 and agree_with is not None)
+    refuse("promises without --agree-with", metric=metric is not None and agree_with is not None)
     refuse_auto("search --promise", combine, confidence or "")
     pool = open_split(store, split, "val", calibrated)
     if not pool.keeps_outputs:
@@ -80,15 +80,15 @@ def search_with_promise(
     if agree_with is not None and other is not None:
         pool = agreeing_with(pool, other)
         test_pool = test_pool and agreeing_with(test_pool, other)
-    pool, metric = with_metric(pool, top, None)
+    pool, by = with_metric(pool, metric, None)
     unlabelled = test_pool is not None and test_pool.samples.labels is None
-    if test is None and unlabelled and metric.needs_labels:
+    if test is None and unlabelled and by.needs_labels:
         test_pool = None
     unit = unit_for(pool, unit, as_json)
-    rule: dict[str, Any] = {"combine": combine, "unit": unit, "metric": metric, "threads": threads}
+    rule: dict[str, Any] = {"combine": combine, "unit": unit, "metric": by, "threads": threads}
     singles = exact(pool, 1, confidence=usual, **rule)
     if test_pool is not None:
-        check_test_pool(pool, test_pool, metric, unit)
+        check_test_pool(pool, test_pool, by, unit)
     with search_progress(not as_json) as progress:
         found = certify(
             pool,
@@ -107,7 +107,7 @@ def search_with_promise(
         )
     if out:
         found.cascade.save(out)
-    result = _Result(found, singles, test_pool, metric, match)
+    result = _Result(found, singles, test_pool, by, match)
     if as_json:
         print_json(result.to_json())
     else:

@@ -10,7 +10,8 @@ import typer
 
 from committee.certificates.certificate import checked_on
 from committee.cli import options as opt
-from committee.cli.options import refuse, target_of
+from committee.cli.metrics import with_metric
+from committee.cli.options import refuse, refuse_for_segmentation, target_of
 from committee.cli.output import (
     print_json,
     say,
@@ -30,6 +31,7 @@ from committee.cli.stores import (
 from committee.files import write_text
 from committee.pool.evaluate import shared_warnings
 from committee.pool.pool import Pool
+from committee.report.classes import class_losses, class_sections
 from committee.report.figure import check_figure_ending, front_figure, write_figure
 from committee.report.page import Section, check_page_ending, page_of
 from committee.report.promise import promise_sentence
@@ -71,6 +73,7 @@ def report(
     confidence: opt.ConfidenceName = None,
     combine: opt.Combine = None,
     self_cascades: opt.SelfCascades = False,
+    metric: opt.MetricName = None,
     unit: opt.Unit = None,
     as_json: opt.AsJson = False,
 ) -> None:
@@ -96,11 +99,14 @@ def report(
     )
     pool = open_split(store, split, "val")
     test_pool = open_test(store, split, test)
+    if not pool.keeps_outputs:
+        refuse_for_segmentation(metric=metric is not None)
+    pool, by = with_metric(pool, metric, None)
     unit = unit_for(pool, unit, as_json)
     chosen = None if cascade is None else _given(cascade, store, pool)
     rule = _rule(pool, chosen, confidence, combine)
     with search_progress(not as_json) as progress:
-        options: SearchKeywords = {**rule, "unit": unit, "progress": progress}
+        options: SearchKeywords = {**rule, "unit": unit, "metric": by, "progress": progress}
         front = search(pool, max_models, self_cascades=self_cascades, **options)
     # The search used val alone, so add the notes on both splits.
     front = replace(front, warnings=(*front.warnings, *shared_warnings(pool, test_pool)))
@@ -110,24 +116,31 @@ def report(
         chosen = choice.cascade
     # Compare a choice that should match a model with that model, not the most accurate.
     content = Report(front, test_pool, match, chosen)
+    classes = class_losses(content)
     text = page_of(
         content,
         store=store,
         split=split,
         extra={"Chosen by": chosen_by} if chosen_by else None,
         title=f"{Path(store).resolve().name}: committees and single models",
-        sections=[*tile_sections(content), *_rules(front, target, test_pool)],
+        sections=[
+            *class_sections(classes),
+            *tile_sections(content),
+            *_rules(front, target, test_pool),
+        ],
     )
     write_text(out, text)
     if figure is not None:
         write_figure(front_figure(content), figure)
     if as_json:
-        print_json(_to_json(content, out))
+        print_json({**_to_json(content, out), "classes": classes and classes.to_json()})
         return
     say_broken(pool, test_pool)
     _say(content, out)
     if figure is not None:
         say(f"Written: {figure}")
+    if classes is not None and classes.worse:
+        say_wrapped(classes.sentence)
     if target.share:
         say_wrapped(f"--max-cost is {target.cost_text(front)}.")
     say_notes(content.notes)
@@ -182,8 +195,8 @@ def _say(content: Report, out: Path) -> None:
     say(f"Written: {out}")
     if chosen is not None and (sentence := promise_sentence(chosen)):
         say_wrapped(sentence)
-        metric = front.settings.metric
-        found = None if content.test is None else checked_on(chosen, content.test, metric)
+        by = front.settings.metric
+        found = None if content.test is None else checked_on(chosen, content.test, by)
         if found is not None and found.certificate is not None:
             say_wrapped(found.lines[-1])
     lines = [] if row is None else versus_lines([row])

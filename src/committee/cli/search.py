@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from committee.cli import options as opt
+from committee.cli.metrics import with_metric
 from committee.cli.options import amounts, names, refuse, refuse_for_segmentation, target_of
 from committee.cli.output import (
     print_json,
@@ -32,7 +33,6 @@ from committee.cli.stores import (
     open_test,
     skipped,
     unit_for,
-    with_metric,
 )
 from committee.errors import CascadeError
 from committee.pool.evaluate import evaluate
@@ -100,7 +100,7 @@ def search(
     ] = True,
     self_cascades: opt.SelfCascades = False,
     calibrated: opt.Calibrated = False,
-    top: opt.Top = 1,
+    metric: opt.MetricName = None,
     agree_with: opt.AgreeWith = None,
     promise: Annotated[
         float | None,
@@ -169,7 +169,7 @@ def search(
             store, split, test, out, as_json, level=promise, match=match, agree_with=agree_with,
             within=within, min_accuracy=min_accuracy, max_cost=max_cost, cost_limit=cost_limit,
             worst_case=worst_case, max_models=max_models, confidence=confidence, combine=combine,
-            calibrated=calibrated, top=top, unit=unit, threads=threads,
+            calibrated=calibrated, metric=metric, unit=unit, threads=threads,
         )  # fmt: skip
         return
     refuse("--promise", cost_limit=cost_limit is not None)
@@ -177,27 +177,25 @@ def search(
     target = target_of(match, None if cascade_of else within, min_accuracy, max_cost)
     _check_method(
         method, keep=keep is not None, worst_case=bool(worst_case),
-        average_case=bool(average_case), top=top != 1, no_families=not families,
+        average_case=bool(average_case), metric=metric is not None, no_families=not families,
         self_cascades=self_cascades, cascade_of=cascade_of is not None,
     )  # fmt: skip
     refuse("text, because --json has every committee", front=list_front and as_json)
     pool = open_split(store, split, "val", calibrated, tiles)
     if not pool.keeps_outputs:
         refuse_for_segmentation(
-            self_cascades=self_cascades, top=top != 1, agree_with=agree_with is not None,
-            method=method is not _Method.EXACT, confidence=confidence is not None,
+            self_cascades=self_cascades, metric=metric is not None,
+            agree_with=agree_with is not None, method=method is not _Method.EXACT,
+            confidence=confidence is not None,
         )  # fmt: skip
     test_pool = open_test(store, split, test, calibrated)
-    pool, metric = with_metric(pool, top, agree_with)
+    pool, by = with_metric(pool, metric, agree_with)
     if test_pool is not None:
-        test_pool, _ = with_metric(test_pool, top, agree_with)
+        test_pool, _ = with_metric(test_pool, metric, agree_with)
     unit = unit_for(pool, unit, as_json)
-    rule: dict[str, Any] = {
-        "confidence": confidence_for(pool, confidence),
-        "combine": combine,
-        "unit": unit,
-    }
-    options = {**rule, "grid": grid, "threads": threads, "metric": metric}
+    rule: dict[str, Any] = {"combine": combine, "unit": unit}
+    rule["confidence"] = confidence_for(pool, confidence)
+    options = {**rule, "grid": grid, "threads": threads, "metric": by}
     options |= {"worst_case": amounts("--worst-case", worst_case, unit), "test": test_pool}
     with search_progress(not as_json) as progress:
         own: dict[str, Any] = {"self_cascades": self_cascades}
@@ -210,7 +208,7 @@ def search(
     if cascade_of is not None:
         chosen = _cascade_of(cascade_of, pool, within or 0.0, options)
     elif ensemble is not None:
-        chosen = as_ensemble(names(ensemble), pool, **rule, metric=metric)
+        chosen = as_ensemble(names(ensemble), pool, **rule, metric=by)
     if out and chosen:
         chosen.cascade.save(out)
     result = _Result(front, chosen, test_pool, target)
@@ -250,7 +248,7 @@ def _check_method(method: _Method, **is_given: bool) -> None:
         _Method.GREEDY: (
             "other methods than greedy",
             (
-                *("keep", "worst_case", "average_case", "top"),
+                *("keep", "worst_case", "average_case", "metric"),
                 *("no_families", "self_cascades", "cascade_of"),
             ),
         ),

@@ -6,11 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from committee.cli.options import names
 from committee.cli.output import say_notes
-from committee.errors import CascadeError, MisalignedError, ShapeError, StoreError
+from committee.errors import CascadeError, MisalignedError, StoreError
 from committee.models.pool_file import read_pool_file
-from committee.pool.metrics import Metric, top_k
 from committee.pool.pool import Pool, store_readers
 from committee.rule.cascade import Cascade
 from committee.rule.outputs import WITH_CONFIDENCE
@@ -83,16 +81,6 @@ def skipped(*pools: Pool | None) -> dict[str, int]:
     """Return the number of skipped broken samples by split, for JSON."""
     known = [pool.samples for pool in pools if pool is not None]
     return {samples.split: len(samples.broken) for samples in known}
-
-
-def with_metric(pool: Pool, top: int, agree_with: str | None) -> tuple[Pool, Metric]:
-    """Return a pool with the labels of ``--agree-with``, and the metric of ``--top``."""
-    if agree_with is not None:
-        pool = pool.labelled_by(names(agree_with))
-    values = next(iter(pool.outputs.values())).values if pool.outputs else None
-    if values is not None and values.ndim == 2 and top > max(values.shape[1], 1):
-        raise ShapeError(f"--top {top}: the outputs have only {values.shape[1]} classes")
-    return pool, pool.metric if top == 1 else top_k(top)
 
 
 def confidence_for(pool: Pool, confidence: str | None) -> str:

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from committee.cli import options as opt
+from committee.cli.metrics import with_metric
 from committee.cli.options import refuse, refuse_for_segmentation
 from committee.cli.output import print_json, say, say_broken, say_notes, say_wrapped
 from committee.cli.stores import confidence_for, open_split, open_test, skipped
@@ -43,6 +44,7 @@ def study(
     combine: opt.Combine = None,
     grid: opt.Grid = 100,
     calibrated: opt.Calibrated = False,
+    metric: opt.MetricName = None,
     unit: opt.Unit = None,
     reference: Annotated[
         Path | None,
@@ -76,7 +78,8 @@ def study(
     check_page_ending(page)  # fails now, not after the work, if nothing can draw the figures
     pool, test_pool = _open(store, split, test, calibrated)
     if not pool.keeps_outputs:
-        refuse_for_segmentation(confidence=confidence is not None)
+        refuse_for_segmentation(confidence=confidence is not None, metric=metric is not None)
+    pool, by = with_metric(pool, metric, None)
     context = study_of(
         pool,
         test_pool,
@@ -85,6 +88,7 @@ def study(
         confidence=confidence_for(pool, confidence),
         combine=combine,
         grid=grid,
+        metric=by,
         references=read_references(reference) if reference else (),
         training=read_training(training, pool) if training else None,
     )

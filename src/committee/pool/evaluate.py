@@ -234,7 +234,7 @@ def evaluation_of(
         exit_ratios=tuple((exits / len(pool)).tolist()),
         measure=measure_of(pool, metric),
         bounds=None if metric.counted else (estimate.low, estimate.high),
-        is_share=metric.counted or not source.additive,
+        is_share=metric.is_share or not source.additive,
     )
 
 

@@ -93,6 +93,35 @@ def paired_difference(correct: Array, other: Array) -> Estimate:
     return Estimate(total / samples, low, high, samples)
 
 
+def weighted_mean(values: Array, weights: Array, least: float = 0.0) -> Estimate:
+    """Return the weighted mean of shares, or of paired differences of shares, with its interval.
+
+    The interval is that of a ratio, with one more sample of the largest weight that deviates in
+    full. A class of few samples has a large weight, and often none of its few samples shows what
+    the others would: Student's interval then misses the truth far more often than its level says.
+
+    Args:
+        values: Each sample's weight times its share, -1 to 1, shape (N,).
+        weights: Each sample's weight, shape (N,), not all 0.
+        least: The least that the mean can be: 0 for shares, -1 for differences.
+
+    References:
+        Cochran (1977), Sampling Techniques, section 6.3, for the variance of a ratio.
+
+    >>> share = weighted_mean(np.array([1.0, 1, 1, 0] * 25), np.ones(100))
+    >>> share.value, round(share.low, 3), round(share.high, 3)
+    (0.75, 0.665, 0.835)
+    """
+    from scipy.special import ndtri
+
+    samples, total = len(values), math.fsum(weights)
+    value = math.fsum(values) / total
+    squares = float(((values - weights * value) ** 2).sum()) + float(weights.max()) ** 2
+    mean = total / samples
+    half = -float(ndtri((1 - CONFIDENCE_LEVEL) / 2)) * math.sqrt(squares) / (samples + 2) / mean
+    return Estimate(value, max(value - half, least), min(value + half, 1.0), samples)
+
+
 def by_chance(gained: int, lost: int) -> float:
     """Return the two-sided p-value of McNemar's exact test."""
     from scipy.special import bdtr

@@ -25,6 +25,7 @@ class Exits:
         labels: Shape (n,), or None without labels.
         rows: Indices of the samples in the split, shape (n,).
         samples: Number of samples in the split.
+        split_labels: Labels of all samples of the split, shape (samples,), or None without labels.
     """
 
     models: tuple[str, ...]
@@ -32,11 +33,12 @@ class Exits:
     labels: Array | None
     rows: Array
     samples: int
+    split_labels: Array | None = None
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A score for each sample; the accuracy is the mean over samples.
+    """A score for each sample; the accuracy is the mean over samples, or over their weights.
 
     Args:
         name: Name in tables and files.
@@ -44,12 +46,23 @@ class Metric:
             score of a sample must not depend on other samples.
         counted: True if every score is 1 or 0.
         needs_labels: True if the metric needs labels.
+        weights: Takes the labels of a split and returns the most that each sample can score, shape
+            (N,). The accuracy is then the sum of the scores over that of the weights, a share of 1.
+            None for other metrics.
+        option: What ``--metric`` calls it; empty if no option gives it.
     """
 
     name: str
     function: Callable[[Exits], Array]
     counted: bool = True
     needs_labels: bool = True
+    weights: Callable[[Array], Array] | None = None
+    option: str = ""
+
+    @property
+    def is_share(self) -> bool:
+        """True if the mean score is a share of 1."""
+        return self.counted or self.weights is not None
 
     def of(self, exits: Exits) -> Array:
         """Return the score of each sample, shape (n,), float64, or int64 if counted.
@@ -82,7 +95,7 @@ def _is_correct(exits: Exits) -> Array:
     return correct
 
 
-TOP_1 = Metric("top-1", _is_correct)
+TOP_1 = Metric("top-1", _is_correct, option="top-1")
 
 
 def _value(exits: Exits) -> Array:
@@ -125,7 +138,75 @@ def top_k(k: int) -> Metric:
     """
     if k < 1:
         raise ShapeError(f"top_k: k must be 1 or more, not {k}")
-    return TOP_1 if k == 1 else Metric(f"top-{k}", _AmongTop(k))
+    return TOP_1 if k == 1 else Metric(f"top-{k}", _AmongTop(k), option=f"top-{k}")
+
+
+@dataclass(frozen=True)
+class _ByClass:
+    """The function of a metric that weighs samples by the class of their label.
+
+    Args:
+        name: Name of the metric.
+        known: The weight of each class; None for one over the number of its samples in the split.
+    """
+
+    name: str
+    known: tuple[float, ...] | None = None
+
+    def weights(self, labels: Array) -> Array:
+        """Return the weight of each sample of a split, shape (N,), not all 0."""
+        if self.known is None:
+            counts = np.bincount(labels)
+            each: Array = len(labels) / (np.count_nonzero(counts) * counts[labels])
+            return each
+        if len(labels) and labels.max() >= len(self.known):
+            raise MisalignedError(
+                f"metric {self.name!r}: weights of {len(self.known)} classes, but class "
+                f"{labels.max()} is a label; give one a class"
+            )
+        own: Array = np.array(self.known)[labels]
+        if not own.any():
+            raise MisalignedError(
+                f"metric {self.name!r}: every class of this split weighs 0, so that no sample "
+                "counts; give a class of the split a weight above 0"
+            )
+        return own
+
+    def __call__(self, exits: Exits) -> Array:
+        """Return the weight of each sample that is predicted correctly, else 0."""
+        weights = self.weights(np.asarray(exits.split_labels))
+        scores: Array = weights[exits.rows] * (exits.outputs.predicted() == exits.labels)
+        return scores
+
+
+def _by_class(function: _ByClass, option: str) -> Metric:
+    name, weights = function.name, function.weights
+    return Metric(name, function, counted=False, weights=weights, option=option)
+
+
+# The mean of the recalls of all classes that have samples in the split.
+BALANCED = _by_class(_ByClass("balanced accuracy"), "balanced")
+
+
+def class_weighted(
+    weights: ArrayLike, name: str = "class-weighted accuracy", option: str = ""
+) -> Metric:
+    """Return the share of the weight of all samples that lies on those predicted correctly.
+
+    A sample weighs what the class of its label does. Only the ratios of weights count.
+
+    Args:
+        weights: The weight of each class, shape (C,), finite and 0 or more, not all 0.
+        name: Name in tables and files.
+        option: What ``--metric`` calls it; empty if no option gives it.
+
+    Raises:
+        ShapeError: If the weights are not like that.
+    """
+    each: Array = np.asarray(weights, dtype=np.float64)
+    if each.ndim != 1 or not np.isfinite(each).all() or (each < 0).any() or not each.any():
+        raise ShapeError(f"metric {name!r}: weights must be (C,), finite, 0 or more, not all 0")
+    return _by_class(_ByClass(name, tuple(each.tolist())), option)
 
 
 @dataclass(frozen=True, eq=False)

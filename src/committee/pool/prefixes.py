@@ -22,6 +22,7 @@ from committee.pool.intervals import (
     by_chance,
     mean_interval,
     paired_difference,
+    weighted_mean,
     wilson_interval,
 )
 from committee.pool.metrics import TOP_1, Exits, Metric
@@ -175,7 +176,7 @@ class StoredPrefixes(PrefixSource):
         labels = self.pool.samples.labels
         own = None if labels is None else labels[rows]
         models = tuple(sorted(models_that_decide(key, self.combine, "max_prob")))
-        return self.metric.of(Exits(models, combination, own, rows, len(self.pool)))
+        return self.metric.of(Exits(models, combination, own, rows, len(self.pool), labels))
 
     @cached_property
     def _votes(self) -> dict[str, Outputs] | None:
@@ -198,10 +199,20 @@ class StoredPrefixes(PrefixSource):
 
     def figure(self, values: Array) -> float:
         """See :class:`PrefixSource`."""
+        if self._weights is not None:
+            return self.estimate(values).value
         return float(np.mean(values, dtype=np.float64))
+
+    @cached_property
+    def _weights(self) -> Array | None:
+        """The most that each sample can score, where that differs by class; else None."""
+        labels = self.pool.samples.labels
+        return None if self.metric.weights is None else self.metric.weights(np.asarray(labels))
 
     def estimate(self, values: Array) -> Estimate:
         """See :class:`PrefixSource`."""
+        if self._weights is not None:
+            return weighted_mean(values, self._weights)
         if not self.metric.counted:
             known = mean_interval(values)
             return known if len(values) > 1 else replace(known, low=known.value, high=known.value)
@@ -213,6 +224,8 @@ class StoredPrefixes(PrefixSource):
         own, other = (
             np.asarray(np.mean(each, axis=0, dtype=np.float64)) for each in (values, others)
         )
+        if self._weights is not None:
+            return weighted_mean(own - other, self._weights, least=-1.0)
         return paired_difference(own, other) if self.metric.counted else mean_interval(own - other)
 
     def within_chance(self, low: Array, high: Array) -> tuple[float, float] | None:

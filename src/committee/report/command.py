@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from dataclasses import dataclass
 
@@ -99,17 +98,16 @@ def _search(front: Front, store: str, split: str | None) -> list[str] | None:
 
 def _measure(front: Front) -> list[str] | None:
     """Return the options for the metric and the labels; None if there are none for them."""
-    pool, name = front.pool, front.settings.metric.name
+    pool, metric = front.pool, front.settings.metric
     options = []
     if pool.samples.labelled_by:
         models = pool.samples.labelled_by.split("+")
         if not set(models) <= set(pool.names):
             return None
         options += ["--agree-with", ",".join(models)]
-    if name == pool.metric.name:
+    if metric == pool.metric:
         return options
-    among = re.fullmatch(r"top-(\d+)", name)
-    return [*options, "--top", among[1]] if among else None
+    return [*options, "--metric", metric.option] if metric.option else None
 
 
 def _usual_unit(front: Front) -> str:

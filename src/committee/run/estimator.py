@@ -25,7 +25,7 @@ from committee.errors import (
     needing,
 )
 from committee.pool.evaluate import stored_decisions
-from committee.pool.metrics import TOP_1, Metric, weighted
+from committee.pool.metrics import BALANCED, TOP_1, Metric
 from committee.pool.pool import Pool
 from committee.profile.measure import FEWEST, conditions, in_turns
 from committee.rule.flow import Answers, Decisions, Request, decide, drive
@@ -40,7 +40,6 @@ with needing("CommitteeClassifier", "scikit-learn", "sklearn"):
     from sklearn.base import ClassifierMixin, MetaEstimatorMixin, clone
     from sklearn.model_selection import check_cv, cross_val_predict
     from sklearn.utils import Bunch, _safe_indexing, get_tags, indexable
-    from sklearn.utils.class_weight import compute_sample_weight
     from sklearn.utils.metaestimators import _BaseComposition
     from sklearn.utils.multiclass import check_classification_targets
     from sklearn.utils.validation import _num_samples, check_is_fitted, column_or_1d
@@ -168,7 +167,7 @@ class CommitteeClassifier(MetaEstimatorMixin, ClassifierMixin, _BaseComposition)
             _indices(y, classes), outputs, kind="probabilities", costs=costs, unit=_UNIT,
             classes=[str(name) for name in classes.tolist()],
         )  # fmt: skip
-        self._choose(pool, _metric(self.scoring, y))
+        self._choose(pool, _metric(self.scoring))
         self.classes_ = classes
         self._keep(members)
         return self
@@ -418,14 +417,11 @@ def _indices(y: Array, classes: Array) -> Array:
     return np.searchsorted(classes, y)
 
 
-def _metric(scoring: str | Metric, y: Array) -> Metric:
+def _metric(scoring: str | Metric) -> Metric:
     """Return what each row scores if it is answered correctly."""
     if isinstance(scoring, Metric):
         return scoring
-    known = {
-        "accuracy": TOP_1,
-        "balanced_accuracy": weighted(compute_sample_weight("balanced", y), "balanced accuracy"),
-    }
+    known = {"accuracy": TOP_1, "balanced_accuracy": BALANCED}
     if scoring not in known:
         raise UnknownNameError.of("CommitteeClassifier: scoring", "score", str(scoring), known)
     return known[scoring]

@@ -19,7 +19,7 @@ from committee.pool.evaluate import (
     source_of,
     stage_costs,
 )
-from committee.pool.metrics import TOP_1, Metric
+from committee.pool.metrics import Metric
 from committee.pool.pool import Pool
 from committee.pool.prefixes import Key, PrefixSource, prefixes_of
 from committee.rule.calibration import Calibration, made_kinds
@@ -126,12 +126,6 @@ def values_on(
         return source.per_sample(exits_of(cascade, source)[1])
     ((_, values),) = _walk([cascade], source, threads)
     return values
-
-
-def correct_on(cascade: Cascade, pool: Pool, threads: int | None = None) -> Array:
-    """Return True for each sample of a pool that a cascade predicts correctly, shape (N,)."""
-    correct: Array = values_on(cascade, pool, TOP_1, threads).astype(bool)
-    return correct
 
 
 def _walk(

@@ -264,7 +264,9 @@ class Front:
             Infeasible: If no committee reaches it; the most accurate is named.
         """
         hint = (
-            " (a share of 1: 0.95, not 95)" if accuracy > 1 and self.settings.metric.counted else ""
+            " (a share of 1: 0.95, not 95)"
+            if accuracy > 1 and self.settings.metric.is_share
+            else ""
         )
         return self._cheapest(accuracy, f"accuracy {percent(accuracy)}{hint}")
 

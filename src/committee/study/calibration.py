@@ -70,7 +70,7 @@ def _analyse(study: Study) -> Finding:
             "calibrate"
         )
     own, halves = study.settings, _split_halves(study)
-    every = ensembles(halves.chooses, own.max_models, own.combine, own.unit)
+    every = ensembles(halves.chooses, own.max_models, own.combine, own.unit, own.metric)
     best = [each.cascade.names for each in front_of(every)] if every else []
     # The first block of views stands for all: they are of one size and one set of weights.
     first = [study.val.single(name)[0] for name in study.names]

@@ -74,37 +74,42 @@ def _surest_of(study: Study, model: str, percent: Sequence[int] = _DRAWN) -> _Su
     """
     own, rows = study.settings, np.arange(len(study.test))
     names = tuple(sorted(study.val.single(model, own.combine)))
-    correct = study.correct(study.alone(model))
+    values, weigh = study.values(study.alone(model)), own.metric.weights
+    weights = np.ones(len(rows)) if weigh is None else weigh(np.asarray(study.test.samples.labels))
     pool = study.test.with_calibrations(study.val.calibrations)
     shares = {
         name: _accuracy_of_surest(
-            correct, prefixes_of(pool, name, own.combine).scores(names, rows), percent
+            values, weights, prefixes_of(pool, name, own.combine).scores(names, rows), percent
         )
         for name in CONFIDENCES
     }
-    shares[UPPER_BOUND] = _accuracy_of_surest(correct, correct.astype(float), percent)
+    shares[UPPER_BOUND] = _accuracy_of_surest(values, weights, values > 0, percent)
     return _Surest(model, tuple(percent), shares)
 
 
-def _accuracy_of_surest(correct: Array, scores: Array, percent: Sequence[int]) -> Array:
+def _accuracy_of_surest(
+    values: Array, weights: Array, scores: Array, percent: Sequence[int]
+) -> Array:
     """Return the accuracy among the k % of samples of highest score.
 
     Args:
-        correct: True for each sample that is predicted right, shape (N,).
+        values: What each sample scores, shape (N,).
+        weights: The most that it can score, shape (N,).
         scores: Shape (N,).
         percent: The k, P of them, 1 to 100; rounded up to whole samples.
 
     Returns:
         Shares of 1, shape (P,).
 
-    >>> _accuracy_of_surest(np.array([1, 0, 1, 1]), np.array([0.9, 0.1, 0.8, 0.2]), [50, 75, 100])
+    >>> values, scores = np.array([1, 0, 1, 1]), np.array([0.9, 0.1, 0.8, 0.2])
+    >>> _accuracy_of_surest(values, np.ones(4), scores, [50, 75, 100])
     array([1.  , 1.  , 0.75])
     """
     order = np.argsort(-np.asarray(scores, np.float64), kind="stable")
-    sums = np.cumsum(np.asarray(correct, np.int64)[order])
-    counts = -(-np.asarray(percent) * len(correct) // 100)
-    shares: Array = sums[counts - 1] / counts
-    return shares
+    sums, most = np.cumsum(values[order]), np.cumsum(weights[order])
+    last = -(-np.asarray(percent) * len(values) // 100) - 1
+    reached: Array = sums[last]
+    return reached / np.where(most[last] > 0, most[last], 1.0)
 
 
 def at_equal_cost(study: Study, pair: Sequence[str]) -> dict[str, Committee]:

@@ -12,13 +12,13 @@ from committee.arrays import Array
 from committee.errors import Infeasible
 from committee.pool.evaluate import check_test_pool, measure_of, shared_warnings
 from committee.pool.intervals import Estimate
-from committee.pool.metrics import TOP_1
+from committee.pool.metrics import TOP_1, Metric
 from committee.pool.pool import Pool
 from committee.pool.table import Column
 from committee.report.rows import Report
 from committee.rule.cascade import Cascade
 from committee.rule.combinations import DEFAULT_COMBINE
-from committee.selection.evaluate_many import correct_on, evaluate_all, values_on
+from committee.selection.evaluate_many import evaluate_all, values_on
 from committee.selection.exhaustive import ensembles, search, search_each_tiling
 from committee.selection.fixed_models import threshold_front, threshold_sweep
 from committee.selection.front import Committee, Front, front_of
@@ -48,6 +48,11 @@ class Settings:
     confidence: str
     combine: str
     grid: int
+    metric: Metric
+
+    def to_json(self) -> dict[str, Any]:
+        """Return every setting, the metric by its name."""
+        return {**vars(self), "metric": self.metric.name}
 
 
 @dataclass(frozen=True)
@@ -144,7 +149,7 @@ class Study:
         Trainings of an architecture are taken in turn. Empty if the combination averages nothing.
         """
         own = self.settings
-        every = ensembles(self.val, own.max_models, own.combine, own.unit)
+        every = ensembles(self.val, own.max_models, own.combine, own.unit, own.metric)
         best = front_of(every) if every else ()
         return self.evaluated([each.cascade for each in best])
 
@@ -171,6 +176,7 @@ class Study:
         def one(pool: Pool, test: Pool | None) -> Front:
             rule: dict[str, Any] = {
                 "confidence": own.confidence, "combine": own.combine, "grid": own.grid,
+                "metric": own.metric,
             }  # fmt: skip
             return self.once(
                 ("search", tuple(pool.names), most, *options.values()),
@@ -240,13 +246,9 @@ class Study:
     ) -> tuple[Committee, ...]:
         """Return cascades with their evaluations on both splits, in the same order."""
         unit = unit or self.settings.unit
-        vals = evaluate_all(cascades, self.val, unit)
-        tests = evaluate_all(cascades, self.test, unit)
+        vals = evaluate_all(cascades, self.val, unit, self.settings.metric)
+        tests = evaluate_all(cascades, self.test, unit, self.settings.metric)
         return tuple(map(Committee, cascades, vals, tests))
-
-    def correct(self, cascade: Cascade) -> Array:
-        """Return True for each sample of the test split that a cascade predicts right."""
-        return self.once(("correct", *_rule(cascade)), lambda: correct_on(cascade, self.test))
 
     def gain(self, cascade: Cascade, over: Cascade) -> Estimate:
         """Return how much more accurate a cascade is than another on the test split, paired.
@@ -276,12 +278,13 @@ class Study:
 
     def mean_gain(self, some: Sequence[Cascade], over: Sequence[Cascade]) -> Estimate:
         """Return how much more accurate cascades are on average than others, paired."""
-        values, others = ([self._values(c) for c in each] for each in (some, over))
-        return mean_difference(values, others, self.test)
+        values, others = ([self.values(c) for c in each] for each in (some, over))
+        return mean_difference(values, others, self.test, self.settings.metric)
 
-    def _values(self, cascade: Cascade) -> Array:
+    def values(self, cascade: Cascade) -> Array:
         """Return what a cascade scores on each sample of the test split."""
-        return self.once(("values", *_rule(cascade)), lambda: values_on(cascade, self.test))
+        metric = self.settings.metric
+        return self.once(("values", *_rule(cascade)), lambda: values_on(cascade, self.test, metric))
 
     @cached_property
     def notes(self) -> tuple[str, ...]:
@@ -336,7 +339,7 @@ class Study:
     @property
     def measure(self) -> str:
         """The name of the metric."""
-        return measure_of(self.test, self.val.metric)
+        return measure_of(self.test, self.settings.metric)
 
 
 def _rule(cascade: Cascade) -> tuple[object, ...]:
@@ -362,6 +365,7 @@ def study_of(
     confidence: str = "max_prob",
     combine: str | None = None,
     grid: int = 100,
+    metric: Metric | None = None,
     references: Sequence[Reference] = (),
     training: Training | None = None,
 ) -> Study:
@@ -376,6 +380,7 @@ def study_of(
         confidence: Name of the confidence function.
         combine: Name of the combination; by default the mean of the outputs.
         grid: Percentiles tried for each threshold.
+        metric: What a sample scores when it exits; by default that of the pool.
         references: Models outside the pool.
         training: The training times.
 
@@ -388,14 +393,16 @@ def study_of(
     """
     refuse_auto("study", combine, confidence)
     unit = val.costs.unit(unit)
-    check_test_pool(val, test, unit=unit)
+    metric = metric or val.metric
+    check_test_pool(val, test, metric, unit)
     most = most_models(
         _usual_most(val) if max_models is None else max_models, val.most_models, "pool"
     )
     confidence = val.confidence_or(confidence)
     # This search of single models is fast, and raises now the errors of every analysis.
-    search(val, 1, confidence=confidence, combine=combine, grid=grid, unit=unit)
-    own = Settings(unit, most, confidence, combine or DEFAULT_COMBINE[val.combined_kind], grid)
+    search(val, 1, confidence=confidence, combine=combine, grid=grid, unit=unit, metric=metric)
+    combine = combine or DEFAULT_COMBINE[val.combined_kind]
+    own = Settings(unit, most, confidence, combine, grid, metric)
     return Study(val, test.divided_like(val).only(val.names), own, tuple(references), training)
 
 

@@ -90,7 +90,7 @@ def study_json(study: Study, findings: Sequence[Finding]) -> dict[str, Any]:
     val, test = study.val.samples, study.test.samples
     return {
         "schema": SCHEMA,
-        "settings": vars(study.settings),
+        "settings": study.settings.to_json(),
         "task": study.val.task.name,
         "measure": study.measure,
         "chosen_on": {"split": val.split, "samples": val.wholes, "fingerprint": val.fingerprint},
