@@ -16,7 +16,7 @@ from committee.cli import main
 from committee.data.open import open_data
 from committee.errors import DataError, MisalignedError, PoolFileError
 from committee.models.pool_file import read_pool_file
-from committee.models.records import RecordBatch
+from committee.models.records import RecordBatch, check_whole
 from committee.predict import predict
 from committee.run.runner import Runner
 from committee.spec.model import ModelSpec
@@ -326,3 +326,60 @@ def test_types_by_column(folder):
         Record.of(["age"], {"size": "float64"})
     with pytest.raises(PoolFileError, match="must be a type, or a table of types by column"):
         Record.of(["age"], 3)
+
+
+def test_a_value_without_a_name_is_one_columns(folder):
+    """It is not taken for two columns at once, nor a row for columns in another order."""
+    recipes = [Record.of("summary"), Record.of("whole")]
+    with pytest.raises(DataError, match="must be a dict of 'summary', 'whole'"):
+        check_whole(["a text"], recipes)
+    check_whole(["a text"], [recipes[0], Record()])
+    with pytest.raises(DataError, match="must be a dict"):
+        check_whole(np.zeros((2, 2)), [Record.of(["a", "b"]), Record.of(["b", "a"])])
+    with pytest.raises(DataError, match="must be a dict"):
+        RecordBatch.of(np.zeros((2, 2)), Record.of({"ids": "tokens", "mask": "mask"}))
+    with pytest.raises(DataError, match="has not the 2 columns"):
+        RecordBatch.of(np.zeros((2, 3)), Record.of(["a", "b"], "float32"))
+    Path("pool.toml").write_text(POOL.replace('name = "large"', 'name = "large"\ninput = "more"'))
+    np.save("val.npy", np.array(["a", "b"]))
+    pool = read_pool_file("pool.toml")
+    with pytest.raises(DataError, match="must be a dict of 'more', 'text'"):
+        open_data("val.npy", "val", pool.classes, models=pool.models)
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype"),
+    [(300, "int8"), ("70000", "float16"), (1e39, "float32"), (2, "bool"), (float("nan"), "bool")],
+)
+def test_numbers_that_a_type_cannot_hold(value, dtype):
+    with pytest.raises(DataError, match=f"which is no {dtype}"):
+        RecordBatch.of([{"x": value}], Record.of("x", dtype))
+
+
+def test_what_models_see_is_not_named_as_the_label(folder):
+    write_csv(folder / "x.csv", reviews(9, 3))
+    pool = read_pool_file("pool.toml")
+    with pytest.raises(DataError, match="models take 'text', so it cannot be the label too"):
+        open_data("x.csv:label=text", "val", pool.classes, models=pool.models)
+    # An id that models see is content: renumbering changes samples.
+    data = open_data("x.csv:id=text", "val", pool.classes, models=pool.models)
+    rows = [{**row, "text": f"{row['text']}!"} for row in reviews(9, 3)]
+    write_csv(folder / "y.csv", rows)
+    other = open_data("y.csv:id=text", "val", pool.classes, models=pool.models)
+    assert (data.digests(np.arange(9)) != other.digests(np.arange(9))).all()
+
+
+def test_names_of_another_column_are_not_the_labels(folder):
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features(
+        {
+            "genre": datasets.ClassLabel(names=["yes", "no"]),
+            "text": datasets.Value("string"),
+            "label": datasets.ClassLabel(names=["no", "yes"]),
+        }
+    )
+    rows = {"genre": [0, 0], "text": ["good", "bad"], "label": [1, 0]}
+    datasets.Dataset.from_dict(rows, features=features).save_to_disk("saved")
+    pool = read_pool_file("pool.toml")
+    data = open_data("saved", "val", pool.classes, models=pool.models)
+    assert data.samples.labels.tolist() == [1, 0]

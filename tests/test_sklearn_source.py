@@ -171,3 +171,38 @@ def test_files_that_are_none(tmp_path):
     )
     with pytest.raises(ModelError, match="is no skops file"):
         load_model(read_pool_file(tmp_path / "pool.toml").models[0])
+
+
+@pytest.mark.parametrize("dtype", ["", 'dtype = "float64"'])
+def test_columns_of_a_frame_are_taken_by_name(tmp_path, dtype):
+    pandas = pytest.importorskip("pandas")
+    from sklearn.linear_model import LogisticRegression
+
+    x, label = points(100, 4)
+    frame = pandas.DataFrame(x[:, :2], columns=["a", "b"])
+    skops.dump(LogisticRegression().fit(frame, label), tmp_path / "m.skops")
+    head = 'task = "classification"\nclasses = ["x", "y", "z"]\n[[model]]\nname = "m"\n'
+
+    def loaded(more):
+        (tmp_path / "pool.toml").write_text(f'{head}source = "sklearn:m.skops"\n{more}\n{dtype}')
+        return load_model(read_pool_file(tmp_path / "pool.toml").models[0])[0]
+
+    rows = [{"a": 1.0, "b": -2.0}]
+    own, other = (
+        model(rows if not dtype else np.array([[row[c] for c in columns] for row in rows]))
+        for columns, model in (("ab", loaded("")), ("ba", loaded('input = ["b", "a"]')))
+    )
+    assert np.array_equal(own, other)
+    with pytest.raises(ModelError, match="fitted on 'a', 'b', and its input has no 'b'"):
+        loaded('input = ["a"]')
+
+
+def test_classes_that_count_in_another_order(tmp_path):
+    from sklearn.linear_model import LogisticRegression
+
+    skops.dump(LogisticRegression().fit(*points(100, 4)), tmp_path / "m.skops")
+    model = '[[model]]\nname = "m"\nsource = "sklearn:m.skops"\n'
+    for classes, columns in ((["2", "0", "1"], (2, 0, 1)), (["c", "a", "b"], ())):
+        text = f'task = "classification"\nclasses = {classes}\n{model}'
+        (tmp_path / "pool.toml").write_text(text.replace("'", '"'))
+        assert read_pool_file(tmp_path / "pool.toml").models[0].columns == columns

@@ -32,7 +32,7 @@ class Columns:
         column: Returns all values of a column, for labels and ids.
         take: Returns the records of some rows, of the columns that are named.
         place: Returns where a row stands, for errors.
-        classes: Names of the classes in the order of the table's own labels, if it has any.
+        classes: Returns the names of the classes in the order of a column's own labels, if any.
         beside: Labels and ids that lie in files beside it, by name.
     """
 
@@ -41,7 +41,7 @@ class Columns:
     column: Callable[[str], Sequence[Any] | Array]
     take: Callable[[Array, Sequence[str]], Rows]
     place: Callable[[int], str] = "record {}".format
-    classes: tuple[str, ...] = ()
+    classes: Callable[[str], tuple[str, ...]] = lambda _: ()
     beside: Mapping[str, Array] | None = None
 
 
@@ -146,7 +146,7 @@ def _npz(path: Path) -> Columns:
     def take(rows: Array, names: Sequence[str]) -> Rows:
         return [{name: arrays[name][row] for name in names} for row in rows.tolist()]
 
-    return Columns(count, tuple(arrays), lambda name: arrays[name], take, classes=named)
+    return Columns(count, tuple(arrays), lambda name: arrays[name], take, classes=lambda _: named)
 
 
 def _npy(path: Path) -> Columns:
@@ -178,7 +178,7 @@ def _saved(path: Path, split: str) -> Columns:
         tuple(saved.column_names),
         lambda name: saved[name][:],
         take,
-        classes=next(iter(named.values()), ()),
+        classes=lambda name: named.get(name, ()),
     )
 
 

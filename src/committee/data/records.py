@@ -22,7 +22,7 @@ from committee.data.files import FileKind, FilesDataset, open_folder
 from committee.data.huggingface import is_saved
 from committee.data.table import ID_WORDS, LABEL_WORDS
 from committee.errors import DataError, UnknownNameError
-from committee.models.records import RecordBatch
+from committee.models.records import RecordBatch, check_whole
 from committee.pool.labels import LabelMode, indices, labelled, unused_note, with_notes
 from committee.pool.samples import Samples
 from committee.spec.model import ModelSpec
@@ -181,10 +181,15 @@ def open_records(
     recipes = [s.preprocessing for s in models if isinstance(s.preprocessing, Record)]
     seen = {name for recipe in recipes for name in recipe.columns}
     label, key = (_found(path, columns, named, seen, *each) for each in _WORDS.items())
-    inputs = [name for name in columns.names if name not in (label, key)]
+    if label in seen and columns.beside is None:
+        raise DataError(f"{path}: models take {label!r}, so it cannot be the label too")
+    # A model may see the id.
+    inputs = [n for n in columns.names if n in seen or n not in (label, key)]
     needed = _needed(path, columns, inputs, recipes)
     samples = _samples(path, columns, label, key, (split, classes, labels))
     samples = with_notes(samples, _note(inputs, needed, label))
+    if not columns.names:
+        check_whole(columns.take(np.array([0]), ()), recipes)
     return RecordsDataset(columns, inputs, needed, recipes, samples)
 
 
@@ -250,14 +255,15 @@ def _samples(
 ) -> Samples:
     split, classes, mode = given
     ids = list(map(_text, columns.column(key))) if key else None
-    samples = Samples.of(None, ids, classes or columns.classes, split, count=columns.count)
+    own_classes = columns.classes(label)
+    samples = Samples.of(None, ids, classes or own_classes, split, count=columns.count)
     if not label:
         return samples
     own = columns.column(label)
     return labelled(
         samples,
         mode,
-        lambda: indices(str(path), own, samples.classes, columns.classes, columns.place),
+        lambda: indices(str(path), own, samples.classes, own_classes, columns.place),
     )
 
 

@@ -22,6 +22,7 @@ from committee.models.graph import (
 )
 from committee.models.inputs import RawSamples, fitted
 from committee.models.records import RecordBatch
+from committee.models.records import fed as fed_values
 from committee.profile.macs import graph_macs, graph_parameters
 from committee.spec.model import ModelSpec
 from committee.spec.preprocessing import Preprocessing
@@ -84,11 +85,7 @@ def blank_of(port: Port) -> Array:
 
 def fed(port: Port, values: Any) -> Array:
     """Return the values of N records as an input takes them."""
-    array = np.asarray(values, object if port.dtype == _TEXT else port.dtype)
-    # A column of numbers is (N,), and many graphs take each column as (N, 1).
-    if port.shape is not None and port.shape[array.ndim :] == (1,):
-        return array[..., None]
-    return array
+    return fed_values(values, "" if port.dtype == _TEXT else port.dtype, port.shape)
 
 
 # What onnxruntime calls types, by NumPy's names.

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from committee.arrays import Array
 from committee.errors import DataError
-from committee.spec.record import Field, Record
 from committee.text import listed
+
+if TYPE_CHECKING:  # bundles have this file, and read recipes as they stand in the cascade
+    from committee.spec.record import Field, Record
 
 # N values of a column: stacked arrays (N, ...), or a list of whatever the data has.
 Values: TypeAlias = Array | list[Any]
@@ -35,6 +37,7 @@ class RecordBatch:
         Raises:
             DataError: If a column is missing, or values cannot be stacked.
         """
+        check_whole(records, [recipe])
         return cls({field.name: _values(records, field) for field in recipe.fields})
 
     def __len__(self) -> int:
@@ -85,8 +88,36 @@ class RecordBatch:
         )
 
 
+def check_whole(records: Array | Sequence[Any], recipes: Iterable[Record]) -> None:
+    """Refuse values without names where models take more than one thing.
+
+    Raises:
+        DataError: If a record is no mapping, and recipes name different columns.
+    """
+    fields = [field for recipe in recipes for field in recipe.fields]
+    taken = {tuple(field.columns) for field in fields if field.columns}
+    if len(taken) > 1 and not all(isinstance(record, Mapping) for record in records):
+        names = list(dict.fromkeys(name for columns in sorted(taken) for name in columns))
+        raise DataError(
+            f"a record must be a dict of {listed(names)}, for models take different columns"
+        )
+
+
+def fed(values: Any, dtype: str, shape: Sequence[Any] | None) -> Array:
+    """Return the values of N records as an input of a graph takes them; text has no dtype."""
+    array = np.asarray(values, dtype or object)
+    # A column of numbers is (N,), and many graphs take each column as (N, 1).
+    if shape is not None and tuple(shape[array.ndim :]) == (1,):
+        return array[..., None]
+    return array
+
+
 def _values(records: Array | Sequence[Any], field: Field) -> Values:
     values = records if isinstance(records, np.ndarray) else _selected(records, field)
+    if values is records and field.row and values.shape[1:2] != (len(field.columns),):
+        raise DataError(
+            f"an array {values.shape} has not the {len(field.columns)} columns that the model takes"
+        )
     if field.dtype:
         return _numbers(values, field.dtype)
     if isinstance(values, np.ndarray):
@@ -145,15 +176,15 @@ def _numbers(values: Values, dtype: str) -> Array:
     """Return values as one array of a type; an integer must be exact."""
     try:
         array = np.asarray(values)
-        if array.dtype.kind in "OU":
+        if array.dtype.kind in "OUS":
             array = _parsed(array, np.dtype(dtype))
         with np.errstate(over="ignore", invalid="ignore"):
             made: Array = array.astype(dtype)
     except (ValueError, TypeError) as error:
         raise DataError(_not_numbers(values, dtype, error)) from None
-    if made.dtype.kind in "iu" and not (made == array).all():
-        wrong = array[made != array].flat[0]
-        raise DataError(f"has {wrong}, which is no {dtype}")
+    lost = np.isinf(made) & np.isfinite(array) if made.dtype.kind == "f" else made != array
+    if lost.any():
+        raise DataError(f"has {array[lost].flat[0]}, which is no {dtype}")
     return made
 
 
@@ -170,7 +201,7 @@ def _parsed(array: Array, dtype: np.dtype[Any]) -> Array:
 def _whole(value: Any) -> Any:
     if value is None:
         raise ValueError("a value is missing")
-    return int(value) if isinstance(value, str) else value
+    return int(value) if isinstance(value, str | bytes) else value
 
 
 def _not_numbers(values: Values, dtype: str, error: Exception) -> str:

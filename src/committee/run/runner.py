@@ -19,6 +19,7 @@ import numpy as np
 from committee.errors import CascadeError, NotFiniteError
 from committee.models.inputs import ArrayClip, Clip, ImageLike, ModelInputs, RawSamples, inputs_of
 from committee.models.load import source_of, specs_of
+from committee.models.records import check_whole
 from committee.pool.costs import costs_of_stages
 from committee.rule.cascade import Cascade
 from committee.rule.flow import Decisions, joined_decisions
@@ -31,6 +32,7 @@ from committee.run.open import CascadeLike, GraphGathering, open_cascade
 from committee.spec.model import ModelSpec, task_of
 from committee.spec.preprocessing import Preprocessing
 from committee.spec.recipe import Recipe
+from committee.spec.record import Record
 
 # Engines reserve memory in the first call and choose their algorithms in the next.
 _WARM_CALLS = 3
@@ -233,6 +235,7 @@ class Runner:
         """
         batch_size = batch_size or self.task.batch_size
         gatherer = self.gatherer(batch_size)
+        self._check_whole(images)
         first, later = self.recipes
         step, group = batch_size * self.task.stretch, self.group_size(batch_size)
         parts = []
@@ -282,6 +285,12 @@ class Runner:
             cost=self._costs[stage] if self._costs else None,
         )
 
+    def _check_whole(self, samples: RawSamples) -> None:
+        """Refuse a value without a name where models take different columns."""
+        if self.task.records:
+            first, later = self.recipes
+            check_whole(samples, [each for each in first | later if isinstance(each, Record)])
+
     def _decide_one(self, sample: Any, stopped: threading.Event | None = None) -> Decision:
         samples: RawSamples
         if not isinstance(sample, np.ndarray):
@@ -290,6 +299,7 @@ class Runner:
             samples = [ArrayClip(sample)]
         else:
             samples = sample[None]
+        self._check_whole(samples)
         if self._graph is not None:
             return self.explained(self._graph.decide(samples), 0)
         prepared: dict[int, ModelInputs] = {}

@@ -60,6 +60,11 @@ class SklearnSource(Source):
         """Return the names of the estimator's classes; none if they only count."""
         return _names(_readable(text, "classes_"))
 
+    def classes(self, text: str) -> Sequence[str]:
+        """Return the numbers of classes that count: a pool may have the same in another order."""
+        known = _readable(text, "classes_")
+        return () if known is None or _names(known) else tuple(map(str, range(len(known))))
+
     def peek(self, spec: ModelSpec, allow_code: Collection[str]) -> str:
         """See :class:`committee.models.base.Source`."""
         check_file(f"model {spec.name!r}", Path(spec.text))
@@ -152,6 +157,21 @@ def _facts(path: str, _: int) -> dict[str, Any]:
     return {n: getattr(estimator, n, None) for n in ("classes_", "feature_names_in_")}
 
 
+def _features(where: str, spec: ModelSpec, estimator: Any) -> tuple[list[str] | None, list[str]]:
+    """Return the columns that an estimator was fitted on, if it knows, and those that it gets."""
+    known = getattr(estimator, "feature_names_in_", None)
+    if known is None:
+        return None, []
+    names, (field,) = [str(name) for name in known], spec.record.fields
+    lacking = [name for name in names if field.row and name not in field.columns]
+    if lacking:
+        raise ModelError(
+            f"{where}: was fitted on {listed(names)}, and its input has no {listed(lacking)}. "
+            "Leave input out to take its own columns"
+        )
+    return names, list(field.columns) if field.row else names
+
+
 class _Estimator:
     """A fitted estimator; columns of its outputs are in the order of the pool's classes.
 
@@ -173,7 +193,7 @@ class _Estimator:
         if threads:
             threadpool_limits(threads)
         self._where, self._kind = f"model {spec.name!r}", spec.kind
-        self._columns, self._estimator = list(spec.columns), estimator
+        self._columns = list(spec.columns)
         self.engine = f"scikit-learn {sklearn.__version__}"
         self.fingerprint = fingerprint
         method = _METHODS.get(spec.kind, "")
@@ -184,7 +204,7 @@ class _Estimator:
                 f"{self._where}: {type(estimator).__name__} gives no {spec.kind}. {remedy}"
             )
         self._answer = getattr(estimator, method)
-        self._names = getattr(estimator, "feature_names_in_", None)
+        self._names, self._given = _features(self._where, spec, estimator)
         self.classes, self.states = _names(getattr(estimator, "classes_", None)), ""
 
     def __call__(self, batch: Any) -> Array:
@@ -199,7 +219,7 @@ class _Estimator:
         if self._names is not None:
             with needing(f"{self._where}: an estimator fitted on a data frame", "pandas", "pandas"):
                 import pandas
-            return pandas.DataFrame(batch, columns=list(self._names))
+            return pandas.DataFrame(batch, columns=self._given)[self._names]
         if isinstance(batch, list) and isinstance(batch[0], Mapping):
             return np.array([list(row.values()) for row in batch], object)
         return batch
