@@ -114,9 +114,10 @@ def fed(values: Any, dtype: str, shape: Sequence[Any] | None) -> Array:
 
 def _values(records: Array | Sequence[Any], field: Field) -> Values:
     values = records if isinstance(records, np.ndarray) else _selected(records, field)
-    if values is records and field.row and values.shape[1:2] != (len(field.columns),):
+    whole, count = isinstance(records, np.ndarray) and field.row, len(field.columns)
+    if whole and np.shape(values)[1:2] != (count,):
         raise DataError(
-            f"an array {values.shape} has not the {len(field.columns)} columns that the model takes"
+            f"an array {np.shape(values)} has not the {count} columns that the model takes"
         )
     if field.dtype:
         return _numbers(values, field.dtype)
