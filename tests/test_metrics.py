@@ -17,6 +17,7 @@ from committee.cli import main
 from committee.pool.intervals import mean_interval, paired_difference, weighted_mean
 from committee.report.classes import ClassLosses, class_losses, losses_of
 from committee.report.rows import Report
+from strategies import RULES, pools
 
 # The classes have names, and the third is rare.
 CLASSES, SHARES = ("cat", "dog", "newt"), (0.6, 0.35, 0.05)
@@ -102,6 +103,10 @@ def test_search_and_evaluate_give_the_figures_of_numpy(metric, store, tmp_path, 
     words = ["search", store, "--match", "c", "--within", "0.02", *own, "--out", out]
     found = answer(words, capsys)
     cascade = cm.Cascade.load(out)
+    capsys.readouterr()
+    assert main([*map(str, words)]) == 0
+    # A line may break within the words.
+    assert " ".join(own) in " ".join(capsys.readouterr().out.split())
     assert found["settings"]["metric"] == cascade.origin.promised.measure
     for split, known in (("val", "evaluation"), ("test", "test")):
         pool, figure = cm.Pool.load(store / split), found["chosen"][known]
@@ -165,6 +170,18 @@ def test_the_front_is_that_of_every_cascade_tried(weights, seed):
     figures = {(each.average_cost, round(each.accuracy, 9)) for each in found}
     # The weights of balanced accuracy are no integers: equal figures may differ by rounding.
     assert (best_of(figures) if weights is None else figures) == best_of(tried)
+
+
+@pytest.mark.parametrize("metric", [cm.BALANCED, cm.class_weighted([1e-13, 0.3, 5.0])])
+@given(st.data(), st.sampled_from(RULES))
+@settings(max_examples=25, deadline=None)
+def test_fast_evaluation_is_that_of_the_definition(metric, data, rule):
+    kind, combine, confidence = rule
+    pool = data.draw(pools(kind))
+    cascade = cm.Cascade.of(pool.names, [0.5] * (len(pool.names) - 1), confidence, combine)
+    assert cm.evaluate_all([cascade], pool, metric=metric) == [
+        cm.evaluate(cascade, pool, metric=metric)
+    ]
 
 
 def test_an_interval_of_equal_weights_is_that_of_a_paired_difference():

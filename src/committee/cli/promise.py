@@ -191,4 +191,4 @@ def _print(result: _Result, out: str | None, store: str) -> None:
     if out:
         cascade = result.found.cascade
         say_wrapped(f"Chosen: {cascade}{at_thresholds(cascade)}, written to {out}")
-        say_next(f"Next: committee {shlex.join(next_words(cascade, out, store))}")
+        say_next(f"Next: committee {shlex.join(next_words(cascade, out, store, result.metric))}")

@@ -365,7 +365,7 @@ def _say_chosen(
     if not out:
         return
     say_wrapped(f"Chosen: {chosen.cascade}{at_thresholds(chosen.cascade)}, written to {out}")
-    words = next_words(chosen.cascade, out, store)
+    words = next_words(chosen.cascade, out, store, front.settings.metric)
     if front.pool.holding(chosen.cascade.models_of_stages).layout.whole_of:
         words.append("--show-tiles")
     say_next(f"Next: committee {shlex.join(words)}")

@@ -9,6 +9,7 @@ from typing import Any
 from committee.cli.output import say_notes
 from committee.errors import CascadeError, MisalignedError, StoreError
 from committee.models.pool_file import read_pool_file
+from committee.pool.metrics import TOP_1, Metric
 from committee.pool.pool import Pool, store_readers
 from committee.rule.cascade import Cascade
 from committee.rule.outputs import WITH_CONFIDENCE
@@ -130,11 +131,12 @@ def unit_for(pool: Pool, unit: str | None, quiet: bool) -> str:
     return chosen
 
 
-def next_words(cascade: Cascade, out: str, store: str) -> list[str]:
+def next_words(cascade: Cascade, out: str, store: str, metric: Metric) -> list[str]:
     """Return the words of the command that comes after a cascade was written."""
     if cascade.is_loadable:
         return ["run", out, "--data", "PATH", "--out", "results.csv"]
-    return ["evaluate", out, store]
+    by = [] if metric.option in ("", TOP_1.option) else ["--metric", metric.option]
+    return ["evaluate", out, store, *by]
 
 
 def next_step(store: str, split: str) -> str:

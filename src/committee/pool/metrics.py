@@ -46,9 +46,9 @@ class Metric:
             score of a sample must not depend on other samples.
         counted: True if every score is 1 or 0.
         needs_labels: True if the metric needs labels.
-        weights: Takes the labels of a split and returns the most that each sample can score, shape
-            (N,). The accuracy is then the sum of the scores over that of the weights, a share of 1.
-            None for other metrics.
+        weights: Takes the labels of a split and returns what each sample scores if its class is
+            predicted correctly, and else 0, shape (N,). The accuracy is then the sum of the scores
+            over that of the weights, a share of 1. None for other metrics.
         option: What ``--metric`` calls it; empty if no option gives it.
     """
 

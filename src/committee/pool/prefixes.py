@@ -63,6 +63,16 @@ class PrefixSource(ABC):
     def __len__(self) -> int:
         return len(self.pool)
 
+    @property
+    def weights(self) -> Array | None:
+        """What each sample scores if its class is predicted correctly; None if that is no rule."""
+        return None
+
+    @property
+    def by_top_1(self) -> bool:
+        """True if the value of a sample is that of top-1, or a weight of its own times that."""
+        return self.metric == TOP_1 or self.weights is not None
+
     def key(self, models: Sequence[str]) -> Key:
         """Return the prefix of these models, oldest first: those on which it depends."""
         return models_that_decide(models, self.combine, self.confidence)
@@ -199,20 +209,20 @@ class StoredPrefixes(PrefixSource):
 
     def figure(self, values: Array) -> float:
         """See :class:`PrefixSource`."""
-        if self._weights is not None:
+        if self.weights is not None:
             return self.estimate(values).value
         return float(np.mean(values, dtype=np.float64))
 
     @cached_property
-    def _weights(self) -> Array | None:
-        """The most that each sample can score, where that differs by class; else None."""
+    def weights(self) -> Array | None:
+        """See :class:`PrefixSource`."""
         labels = self.pool.samples.labels
         return None if self.metric.weights is None else self.metric.weights(np.asarray(labels))
 
     def estimate(self, values: Array) -> Estimate:
         """See :class:`PrefixSource`."""
-        if self._weights is not None:
-            return weighted_mean(values, self._weights)
+        if self.weights is not None:
+            return weighted_mean(values, self.weights)
         if not self.metric.counted:
             known = mean_interval(values)
             return known if len(values) > 1 else replace(known, low=known.value, high=known.value)
@@ -224,8 +234,8 @@ class StoredPrefixes(PrefixSource):
         own, other = (
             np.asarray(np.mean(each, axis=0, dtype=np.float64)) for each in (values, others)
         )
-        if self._weights is not None:
-            return weighted_mean(own - other, self._weights, least=-1.0)
+        if self.weights is not None:
+            return weighted_mean(own - other, self.weights, least=-1.0)
         return paired_difference(own, other) if self.metric.counted else mean_interval(own - other)
 
     def within_chance(self, low: Array, high: Array) -> tuple[float, float] | None:

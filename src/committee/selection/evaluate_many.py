@@ -19,7 +19,7 @@ from committee.pool.evaluate import (
     source_of,
     stage_costs,
 )
-from committee.pool.metrics import Metric
+from committee.pool.metrics import TOP_1, Metric
 from committee.pool.pool import Pool
 from committee.pool.prefixes import Key, PrefixSource, prefixes_of
 from committee.rule.calibration import Calibration, made_kinds
@@ -100,7 +100,7 @@ def _of_one_source(
     for cascade in cascades:
         for name in cascade.names:
             pool.model(name)
-    if not source.metric.counted:
+    if not (source.metric.counted or source.by_top_1):
         # The interval needs the value of every sample in full precision.
         return [evaluate(cascade, pool, unit, source.metric) for cascade in cascades]
     evaluations = []
@@ -122,7 +122,7 @@ def values_on(
     """
     check_has_labels(pool, metric)
     source = source_of(cascade, pool, metric)
-    if not source.metric.counted:
+    if not (source.metric.counted or source.by_top_1):
         return source.per_sample(exits_of(cascade, source)[1])
     ((_, values),) = _walk([cascade], source, threads)
     return values
@@ -132,6 +132,12 @@ def _walk(
     cascades: Sequence[Cascade], source: PrefixSource, threads: int | None
 ) -> Iterator[tuple[Array, Array]]:
     """Yield, for each cascade, the stage of exit of each sample and what it scores."""
+    weights = source.weights
+    if weights is not None:
+        # The table of top-1 has whole numbers; weights are applied in full precision.
+        for stages, correct in _walk(cascades, replace(source, metric=TOP_1), threads):
+            yield stages, correct * weights
+        return
     keys = [source.keys(cascade.models_of_stages) for cascade in cascades]
     finite: dict[Key, set[float]] = {}
     for cascade, own in zip(cascades, keys, strict=True):

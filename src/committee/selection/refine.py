@@ -15,14 +15,13 @@ from committee.pool.costs import SampleCost, costs_of_stages, mean_cost, worst_c
 from committee.pool.evaluate import (
     average_cost,
     evaluation_of,
-    exits_of,
     shared_warnings,
 )
 from committee.pool.intervals import Estimate, wilson_interval
 from committee.pool.prefixes import Key, StageSequence
 from committee.rule.cascade import NEVER, Cascade
 from committee.selection.engine import Candidates, timed
-from committee.selection.evaluate_many import evaluated_on
+from committee.selection.evaluate_many import evaluated_on, values_on
 from committee.selection.front import (
     Committee,
     Front,
@@ -213,7 +212,7 @@ def _committee(
         ends = wilson_interval(correct, len(pool))
         estimate = Estimate(correct / len(pool), *ends, len(pool))
     else:
-        estimate = source.estimate(source.per_sample(exits_of(cascade, source)[1]))
+        estimate = source.estimate(values_on(cascade, pool, source.metric, plan.threads))
     average, exits = candidate.average(priced), candidate.exits
     evaluation = evaluation_of(source, plan.unit, costs, average, exits, estimate)
     return committee_of(cascade, evaluation, pool)

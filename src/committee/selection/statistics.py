@@ -117,7 +117,7 @@ def prefix_table(
     samples = len(source)
     every = np.arange(samples)
     ranks = None if grid is None else _percentile_ranks(samples, grid)
-    top_1 = source.metric == TOP_1
+    top_1 = source.by_top_1
     values: Array = np.empty(
         (len(keys), samples if source.additive else 0), np.int8 if top_1 else np.float64
     )
@@ -132,7 +132,7 @@ def prefix_table(
         own = ready[keys[row]]
         passed[row], widths[row] = table.passed[own], table.widths[own]
         if top_1:
-            values[row] = table.values[own]
+            values[row] = table.values[own] > 0
         elif source.additive:
             # The common unit depends on all values of a table.
             values[row] = source.values(keys[row], every)
@@ -166,7 +166,9 @@ def prefix_table(
             return known.thresholds(key, choices)
         return cuts[key][choices] if cuts is not None else candidates[key].thresholds(choices)
 
-    integers = values if top_1 or not source.additive else _as_integers(values)
+    if source.weights is not None:
+        values = values * source.weights
+    integers = values if source.metric == TOP_1 or not source.additive else _as_integers(values)
     return PrefixTable({k: row for row, k in enumerate(keys)}, integers, passed, widths, thresholds)
 
 
@@ -186,7 +188,7 @@ class _Candidates:
     """Candidate thresholds of one prefix, and which samples reach them.
 
     Args:
-        correct: 1 for each sample whose class is correct; meaningless unless the metric is top-1.
+        correct: 1 for each sample whose class is correct; meaningless unless values are by top-1.
         passed: How many candidates each sample reaches.
         upper: The least score that reaches each candidate.
         thresholds: Takes the numbers of candidates and returns the thresholds.
@@ -212,8 +214,9 @@ class _Scores:
         """Compute some samples by the definition."""
         if not len(rows):
             return
-        if self.source.metric == TOP_1:
-            self.score[rows], self.correct[rows] = self.source.scored(self.key, rows)
+        if self.source.by_top_1:
+            self.score[rows], values = self.source.scored(self.key, rows)
+            self.correct[rows] = values > 0
         else:
             self.score[rows] = self.source.scores(self.key, rows)
         self.exact[rows] = True
@@ -238,7 +241,7 @@ def _exact_candidates(
         correct = approximation.correct.astype(np.int8)
         own = _Scores(source, key, score, correct, bound(score) == 0)
         own.compute(np.flatnonzero(np.isnan(score)))
-        if source.metric == TOP_1:
+        if source.by_top_1:
             own.compute(np.flatnonzero(own.correct == UNSURE))
         ranked = np.sort(score)
         pivots = cuts if cuts is not None else np.unique(ranked[ranks])
