@@ -35,7 +35,8 @@ def rules_to_try(
         promised: The promise.
         most: Most stages.
         combine: Name of the combination; None for the usual one and ``last``.
-        confidence: Name of the confidence; None for the usual one and ranked agreement.
+        confidence: Name of the confidence; None for the usual one, and for decisions ranked
+            agreement too.
     """
     # What is tested must not depend on the samples that test, and so not on what they cost.
     costs = choosing.costs.values(promised.unit)
@@ -54,7 +55,8 @@ def _by_confidence(
 ) -> dict[str, Sequence[StageSequence]]:
     """Return the confidences to try, with the sequences to try by each."""
     usual = {pool.confidence_or(confidence or USUAL): sequences}
-    if confidence is not None or pool.combined_kind == "outcomes":
+    # A mean of several outputs knows already where models agree.
+    if confidence is not None or pool.combined_kind != "decisions":
         return usual
     # One model agrees with itself: after it, ranked agreement is the usual confidence.
     several = [each for each in sequences if sum(map(len, each[:-1])) > 1]

@@ -138,8 +138,8 @@ def certify(
         labels: Beside ``cascade`` and ``match``, of samples without labels: class index by id,
             where cascade and reference disagree. One that is missing or negative counts as a loss.
         max_models: Most stages, up to 3.
-        confidence: Name of the confidence function; by default the usual one, and ranked agreement
-            where several models precede the last stage.
+        confidence: Name of the confidence function; by default the usual one, and for decisions
+            ranked agreement where several models precede the last stage.
         combine: Name of the combination; by default the mean of what models give and ``last``.
         unit: Unit of the costs; see :meth:`committee.spec.cost.CostTable.unit` for the default.
         metric: What a sample scores, 1 or 0; by default top-1.
