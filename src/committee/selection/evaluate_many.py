@@ -121,11 +121,18 @@ def values_on(
     :func:`~committee.pool.evaluate.stored_decisions`.
     """
     check_has_labels(pool, metric)
-    source = source_of(cascade, pool, metric)
-    if not (source.metric.counted or source.by_top_1):
-        return source.per_sample(exits_of(cascade, source)[1])
-    ((_, values),) = _walk([cascade], source, threads)
+    (values,) = values_of_each([cascade], source_of(cascade, pool, metric), threads)
     return values
+
+
+def values_of_each(
+    cascades: Sequence[Cascade], source: PrefixSource, threads: int | None = None
+) -> Iterator[Array]:
+    """Yield what each cascade scores on each sample; all decide by the rule of the source."""
+    if source.metric.counted or source.by_top_1:
+        yield from (values for _, values in _walk(cascades, source, threads))
+    else:
+        yield from (source.per_sample(exits_of(each, source)[1]) for each in cascades)
 
 
 def _walk(

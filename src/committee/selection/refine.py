@@ -21,7 +21,7 @@ from committee.pool.intervals import Estimate, wilson_interval
 from committee.pool.prefixes import Key, StageSequence
 from committee.rule.cascade import NEVER, Cascade
 from committee.selection.engine import Candidates, timed
-from committee.selection.evaluate_many import evaluated_on, values_on
+from committee.selection.evaluate_many import evaluated_on, values_of_each
 from committee.selection.front import (
     Committee,
     Front,
@@ -172,7 +172,11 @@ def _committees(candidates: Candidates) -> tuple[Committee, ...]:
     value = np.array([candidate.value for candidate in ranked])
     chosen = [ranked[i] for i in undominated(average, value)]
     thresholds = _thresholds(candidates, chosen)
-    return tuple(_committee(candidates, candidate, thresholds) for candidate in chosen)
+    cascades = [_cascade(candidates, each, thresholds) for each in chosen]
+    estimates = _estimates(candidates, chosen, cascades)
+    return tuple(
+        _committee(candidates, *each) for each in zip(chosen, cascades, estimates, strict=True)
+    )
 
 
 def _cuts(candidates: Candidates, candidate: _Candidate) -> list[tuple[Key, int]]:
@@ -198,21 +202,34 @@ def _thresholds(candidates: Candidates, chosen: list[_Candidate]) -> dict[tuple[
         return {cut: value for each in executor.map(of, wanted) for cut, value in each.items()}
 
 
-def _committee(
+def _cascade(
     candidates: Candidates, candidate: _Candidate, known: dict[tuple[Key, int], float]
+) -> Cascade:
+    thresholds = [known[cut] for cut in _cuts(candidates, candidate)]
+    return candidates.plan.source.cascade(candidate.cascade.models_of_stages, thresholds)
+
+
+def _estimates(
+    candidates: Candidates, chosen: list[_Candidate], cascades: list[Cascade]
+) -> Iterator[Estimate]:
+    """Yield the accuracy of each candidate; the interval of a mean needs all of its values."""
+    plan, source = candidates.plan, candidates.plan.source
+    if not source.metric.counted:
+        yield from map(source.estimate, values_of_each(cascades, source, plan.threads))
+        return
+    samples = len(source.pool)
+    for candidate in chosen:
+        correct = int(candidate.value)
+        ends = wilson_interval(correct, samples)
+        yield Estimate(correct / samples, *ends, samples)
+
+
+def _committee(
+    candidates: Candidates, candidate: _Candidate, cascade: Cascade, estimate: Estimate
 ) -> Committee:
     plan, source = candidates.plan, candidates.plan.source
-    pool = source.pool
-    thresholds = [known[cut] for cut in _cuts(candidates, candidate)]
-    cascade = source.cascade(candidate.cascade.models_of_stages, thresholds)
-    priced = pool.sample_costs(plan.unit)
+    priced = source.pool.sample_costs(plan.unit)
     costs = costs_of_stages(cascade.models_of_stages, priced)
-    if source.metric.counted:
-        correct = int(candidate.value)
-        ends = wilson_interval(correct, len(pool))
-        estimate = Estimate(correct / len(pool), *ends, len(pool))
-    else:
-        estimate = source.estimate(values_on(cascade, pool, source.metric, plan.threads))
     average, exits = candidate.average(priced), candidate.exits
     evaluation = evaluation_of(source, plan.unit, costs, average, exits, estimate)
-    return committee_of(cascade, evaluation, pool)
+    return committee_of(cascade, evaluation, source.pool)
