@@ -15,6 +15,7 @@ import pytest
 import committee as cm
 from committee.cli import main
 from committee.errors import PoolFileError
+from committee.export.bundle import RECORD_FILES, RULE_FILES
 from committee.models.load import load_model
 from committee.models.pool_file import read_pool_file
 from committee.run.runner import Runner
@@ -150,17 +151,34 @@ def test_a_bundle_decides_alike(folder, committee):
             {name: arrays[name][row].tolist() for name in ("short", "long", "mask")}
             for row in range(5)
         ]
-    lines = [*map(json.dumps, records), json.dumps({"short": [1, 2, 3, 4]}), ""]
+    broken = [
+        {**records[0], "short": [1, 2, 3, 4.5]},
+        {**records[0], "short": [1, 2, 3, 2**40]},
+        {**records[0], "short": [1, 2, 3]},
+        [1, 2, 3, 4],
+        {"long": [1, 2, 3, 4]},
+    ]
+    lines = [*map(json.dumps, [*records, *broken]), ""]
     Path("new.jsonl").write_text("\n".join(lines))
     done = subprocess.run(
         [sys.executable, "bundle/run.py", "new.jsonl"], capture_output=True, text=True, check=False
     )
-    *rows, torn = map(json.loads, done.stdout.splitlines())
+    assert "Traceback" not in done.stderr
+    lines = list(map(json.loads, done.stdout.splitlines()))
+    rows, torn = lines[:5], [each["error"] for each in lines[5:]]
     run = Runner("c.json")
     assert [(row["class_index"], row["stage"]) for row in rows] == [
         (own.class_index, own.stage) for own in map(run, records)
     ]
-    assert "class_index" in torn or torn["error"] == "the record has no 'long'"
+    for error, said in zip(
+        torn,
+        ("4.5, which is no", "which is no int32", "Expected: 4", "must be a dict", "no 'short'"),
+        strict=True,
+    ):
+        assert said in error
+    own = Path(cm.__file__).parent
+    for name in (*RULE_FILES, *RECORD_FILES):
+        assert (own / name).read_bytes() == Path("bundle/committee", name).read_bytes()
     assert "`short`, `long`, `mask`" in Path("bundle/README.md").read_text()
 
 

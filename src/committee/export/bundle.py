@@ -51,6 +51,8 @@ RULE_FILES = (
     "rule/outputs.py",
     "rule/scores.py",
 )
+# What brings records into the form that a graph takes.
+RECORD_FILES = ("models/records.py", "text.py")
 # What prepares images, and what cuts them into tiles.
 IMAGE_FILE = "models/images.py"
 TILE_FILES = ("segment/__init__.py", "segment/bilinear.py", "segment/tiling.py")
@@ -135,8 +137,7 @@ def _fill(folder: Path, cascade: Cascade, specs: list[ModelSpec]) -> None:
 
 def _copies(cascade: Cascade, specs: list[ModelSpec]) -> dict[str, str]:
     """Return the files of the library that a bundle holds, by the name that each has there."""
-    rule: tuple[str, ...] = RULE_FILES
-    programs = _RECORDS
+    rule, programs = (*RULE_FILES, *RECORD_FILES), _RECORDS
     if not any(spec.does.records for spec in specs):
         segments = segmenting(cascade)
         rule = (*RULE_FILES, IMAGE_FILE, *(TILE_FILES if segments else ()))

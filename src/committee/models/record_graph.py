@@ -23,7 +23,7 @@ from committee.models.graph import (
 from committee.models.inputs import RawSamples, fitted
 from committee.models.records import RecordBatch
 from committee.models.records import fed as fed_values
-from committee.profile.macs import graph_macs, graph_parameters
+from committee.profile.macs import CountedGraph, graph_macs
 from committee.spec.model import ModelSpec
 from committee.spec.preprocessing import Preprocessing
 from committee.spec.recipe import Recipe
@@ -116,7 +116,7 @@ def _port(declared_by_session: Any) -> Port:
     return Port(declared_by_session.name, dtype, tuple(declared_by_session.shape))
 
 
-class RecordGraph:
+class RecordGraph(CountedGraph):
     """A graph of records, run by onnxruntime.
 
     Raises:
@@ -158,16 +158,6 @@ class RecordGraph:
         parts = {port.name: blank_of(port) for port in self._inputs}
         return RecordBatch(parts if len(parts) > 1 else {"": next(iter(parts.values()))})
 
-    @property
-    def macs(self) -> int | None:
-        """Counted at first use; None if the graph cannot be counted."""
-        return self._counted[0]
-
-    @property
-    def macs_unknown(self) -> str:
-        """Why multiply-adds are not known; empty if they are."""
-        return self._counted[1]
-
     @cached_property
     def _counted(self) -> tuple[int | None, str]:
         varying = [p for p in self._inputs if any(isinstance(s, str) for s in (p.shape or "?")[1:])]
@@ -182,14 +172,6 @@ class RecordGraph:
             )
         except (MissingExtraError, ModelError) as error:
             return None, str(error)
-
-    @cached_property
-    def parameters(self) -> int | None:
-        """Counted at first use; None if onnx is not installed."""
-        try:
-            return graph_parameters(self.path)
-        except MissingExtraError:
-            return None
 
     def __call__(self, batch: Any) -> Array:
         """See :class:`committee.models.base.Model`."""

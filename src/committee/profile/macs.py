@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from committee.arrays import Array
-from committee.errors import ModelError, needing
+from committee.errors import MissingExtraError, ModelError, needing
 from committee.models.graph import parsed_graph
 from committee.text import first_line
 
@@ -189,3 +190,31 @@ def torch_macs(module: torch.nn.Module, shape: tuple[int, ...]) -> int:
             part.training = True
     # torch counts a multiplication and an addition as two.
     return int(counter.get_total_flops()) // 2
+
+
+class CountedGraph:
+    """What an ONNX file states of its size; ``_counted`` is its multiply-adds, or why not."""
+
+    path: Path
+
+    @cached_property
+    def _counted(self) -> tuple[int | None, str]:
+        raise NotImplementedError
+
+    @property
+    def macs(self) -> int | None:
+        """Counted at first use; None if the graph cannot be counted."""
+        return self._counted[0]
+
+    @property
+    def macs_unknown(self) -> str:
+        """Why multiply-adds are not known; empty if they are."""
+        return self._counted[1]
+
+    @cached_property
+    def parameters(self) -> int | None:
+        """Counted at first use; None if onnx is not installed."""
+        try:
+            return graph_parameters(self.path)
+        except MissingExtraError:
+            return None

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from classify import prepared, write_rows  # type: ignore[import-not-found]  # lies beside this file
-from opening import opened  # type: ignore[import-not-found]  # likewise, in a bundle
+from classify import prepared, rows_of  # type: ignore[import-not-found]  # lies beside this file
+from opening import opened, write_rows  # type: ignore[import-not-found]  # likewise, in a bundle
 from PIL import Image, ImageOps
 
 from committee.arrays import Array
@@ -117,7 +117,7 @@ def main(words: list[str]) -> int:
         classes.save(out / Path(path).with_suffix(".png").name)
         return {"stages": made["stages"].tolist(), "scores": made["scores"].tolist()}
 
-    return int(write_rows(words[1:], decide_on))
+    return int(write_rows(rows_of(words[1:], decide_on)))
 
 
 if __name__ == "__main__":

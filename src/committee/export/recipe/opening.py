@@ -1,10 +1,12 @@
-"""Open the cascade of this folder: its rule and its models, all files checked."""
+"""Open the cascade of this folder, all files checked, and print a row for each sample."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import math
+import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -65,3 +67,33 @@ def _open_session(path: Path) -> Any:
     # Threads of one model that wait and spin would slow down the model that runs next.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def run_as_program(
+    words: list[str],
+    usage: str,
+    opening: Callable[[Path], Any],
+    rows: Callable[[Any], Iterable[dict[str, Any]]],
+) -> int:
+    """Open the cascade of this folder and write its rows; return the exit status."""
+    if set(words) & {"-h", "--help"}:
+        sys.stdout.write(usage)
+        return 0
+    try:
+        cascade = opening(Path(__file__).parent)
+    except (OSError, ValueError) as error:
+        sys.stderr.write(f"run.py: {error}\n")
+        return 2
+    if not words:
+        sys.stderr.write(usage)
+        return 2
+    return write_rows(rows(cascade))
+
+
+def write_rows(rows: Iterable[dict[str, Any]]) -> int:
+    """Write a line of JSON for each row; return 1 if one is an error."""
+    failed = 0
+    for row in rows:
+        failed = 1 if "error" in row else failed
+        sys.stdout.write(json.dumps(row, ensure_ascii=False) + "\n")
+    return failed

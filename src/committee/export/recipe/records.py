@@ -18,12 +18,15 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
-from opening import opened  # type: ignore[import-not-found]  # lies beside this file in a bundle
+from opening import (  # type: ignore[import-not-found]  # lies beside this file in a bundle
+    opened,
+    run_as_program,
+)
 
-from committee.errors import CommitteeError
+from committee.models.records import RecordBatch, check_whole, fed
 from committee.rule.flow import Answers, Request, decide, drive
 from committee.rule.outputs import Outputs, checked_outputs
 
@@ -33,6 +36,7 @@ class Cascade:
 
     def __init__(self, folder: str | Path) -> None:
         self.models, self.rule, self.sessions, self.classes = opened(Path(folder))
+        self.recipes = {name: _recipe(model) for name, model in self.models.items()}
 
     def __call__(self, record: Any) -> dict[str, Any]:
         """Run stage after stage until the cascade is sure enough.
@@ -43,6 +47,7 @@ class Cascade:
         Returns:
             ``class_index``, ``class_name``, ``confidence`` and ``stage`` of exit, from 0.
         """
+        check_whole([record], self.recipes.values())
 
         def answer(request: Request) -> Answers:
             return {name: self._outputs(name, record) for name in request.models}
@@ -58,48 +63,32 @@ class Cascade:
 
     def _outputs(self, name: str, record: Any) -> Outputs:
         session, model = self.sessions[name], self.models[name]
-        fields = model["preprocessing"]["fields"]
+        recipe = self.recipes[name]
+        batch = RecordBatch.of([record], recipe).items()
         feed = {
-            port.name: _fed(len(port.shape), field, record)
-            for port, field in zip(session.get_inputs(), fields, strict=True)
+            port.name: fed(values, field.dtype, port.shape)
+            for port, field, (_, values) in zip(
+                session.get_inputs(), recipe.fields, batch, strict=True
+            )
         }
         values = session.run(None, feed)[0]
         return checked_outputs(f"model {name!r}", model["kind"], values)
 
 
-def _fed(axes: int, field: dict[str, Any], record: Any) -> Any:
-    """Return one input (1, ...) of a graph."""
-    columns, value = field["columns"], record
-    if columns and isinstance(record, dict):
-        lacking = [column for column in columns if column not in record]
-        if lacking:
-            raise ValueError(f"the record has no {lacking[0]!r}")
-        value = [record[column] for column in columns] if field["row"] else record[columns[0]]
-    array = np.asarray([value], field["dtype"] or object)
-    # A column of numbers is (1,), and many graphs take each column as (1, 1).
-    return array[..., None] if array.ndim == axes - 1 else array
+def _recipe(model: dict[str, Any]) -> Any:
+    fields = model["preprocessing"]["fields"]
+    return SimpleNamespace(fields=[SimpleNamespace(**{"types": (), **each}) for each in fields])
 
 
 def main(paths: list[str]) -> int:
     """Decide on records; one that cannot be used gives an error, and the others go on."""
     usage = "usage: python run.py FILE.jsonl...   prints one line of JSON a record\n"
-    if set(paths) & {"-h", "--help"}:
-        sys.stdout.write(usage)
-        return 0
-    try:
-        cascade = Cascade(Path(__file__).parent)
-    except (OSError, ValueError) as error:
-        sys.stderr.write(f"run.py: {error}\n")
-        return 2
-    if not paths:
-        sys.stderr.write(usage)
-        return 2
-    failed = 0
-    for path in paths:
-        for row in _rows(cascade, Path(path)):
-            failed = 1 if "error" in row else failed
-            sys.stdout.write(json.dumps(row, ensure_ascii=False) + "\n")
-    return failed
+
+    def rows(cascade: Cascade) -> Iterator[dict[str, Any]]:
+        for path in paths:
+            yield from _rows(cascade, Path(path))
+
+    return int(run_as_program(paths, usage, Cascade, rows))
 
 
 def _rows(cascade: Cascade, path: Path) -> Iterator[dict[str, Any]]:
@@ -114,8 +103,8 @@ def _rows(cascade: Cascade, path: Path) -> Iterator[dict[str, Any]]:
             continue
         try:
             row = cascade(json.loads(line))
-        except (ValueError, TypeError, CommitteeError) as error:
-            row = {"error": str(error)}
+        except Exception as error:  # onnxruntime raises many kinds
+            row = {"error": " ".join(str(error).split())}
         yield {"id": f"{path}:{number}", **row}
 
 

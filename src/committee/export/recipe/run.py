@@ -14,15 +14,17 @@ are the same.
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from opening import opened  # type: ignore[import-not-found]  # lies beside this file in a bundle
+from opening import (  # type: ignore[import-not-found]  # lies beside this file in a bundle
+    opened,
+    run_as_program,
+)
 from PIL import Image
 
 from committee.errors import CommitteeError
@@ -79,31 +81,24 @@ def prepared(image: Image.Image, recipe: dict[str, Any]) -> Any:
 def main(paths: list[str]) -> int:
     """Decide on images; one that cannot be read gives an error, and the others go on."""
     usage = "usage: python run.py IMAGE...   prints one line of JSON an image\n"
-    if set(paths) & {"-h", "--help"}:
-        sys.stdout.write(usage)
-        return 0
-    try:
-        cascade = Cascade(Path(__file__).parent)
-    except (OSError, ValueError) as error:
-        sys.stderr.write(f"run.py: {error}\n")
-        return 2
-    if not paths:
-        sys.stderr.write(usage)
-        return 2
-    return write_rows(paths, lambda image, _: cascade(image))
+    return int(
+        run_as_program(
+            paths, usage, Cascade, lambda cascade: rows_of(paths, lambda image, _: cascade(image))
+        )
+    )
 
 
-def write_rows(paths: list[str], decide_on: Callable[[Image.Image, str], dict[str, Any]]) -> int:
-    """Write a row for each image, or why there is none; return the exit status."""
-    failed = 0
+def rows_of(
+    paths: list[str], decide_on: Callable[[Image.Image, str], dict[str, Any]]
+) -> Iterator[dict[str, Any]]:
+    """Yield a row for each image, or why there is none."""
     for path in paths:
         try:
             with Image.open(path) as image:
                 row = decide_on(image, path)
         except (OSError, ValueError, CommitteeError, Image.DecompressionBombError) as error:
-            row, failed = {"error": str(error)}, 1
-        sys.stdout.write(json.dumps({"id": path, **row}, ensure_ascii=False) + "\n")
-    return failed
+            row = {"error": str(error)}
+        yield {"id": path, **row}
 
 
 if __name__ == "__main__":

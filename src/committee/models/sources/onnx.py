@@ -17,7 +17,7 @@ from committee.models.base import Model, Source, check_file
 from committee.models.graph import Session, graph_fingerprint, ports_of, preprocessing_of
 from committee.models.record_graph import RecordGraph, record_of
 from committee.paths import expanded
-from committee.profile.macs import graph_macs, graph_parameters
+from committee.profile.macs import CountedGraph, graph_macs
 from committee.spec.model import ModelSpec
 from committee.spec.record import Record
 
@@ -61,7 +61,7 @@ class OnnxSource(Source):
         return RecordGraph(spec, threads) if spec.does.records else OnnxModel(spec, threads)
 
 
-class OnnxModel:
+class OnnxModel(CountedGraph):
     """A graph, run by onnxruntime; raises as :class:`~committee.models.graph.Session`."""
 
     keeps_input = True
@@ -71,16 +71,6 @@ class OnnxModel:
         self._session, self._spec = Session(spec, self.path, threads), spec
         self.engine = self._session.engine
         self.fingerprint = graph_fingerprint(self.path)
-
-    @property
-    def macs(self) -> int | None:
-        """Counted at first use; None if the graph cannot be counted."""
-        return self._counted[0]
-
-    @property
-    def macs_unknown(self) -> str:
-        """Why multiply-adds are not known; empty if they are."""
-        return self._counted[1]
 
     @property
     def takes(self) -> str:
@@ -95,14 +85,6 @@ class OnnxModel:
             return macs // (form.rows or 1), ""
         except (MissingExtraError, ModelError) as error:
             return None, str(error)
-
-    @cached_property
-    def parameters(self) -> int | None:
-        """Counted at first use; None if onnx is not installed."""
-        try:
-            return graph_parameters(self.path)
-        except MissingExtraError:
-            return None
 
     def at(self, spec: ModelSpec) -> OnnxModel:
         """See :class:`committee.models.base.Resizable`: the same session."""
