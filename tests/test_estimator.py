@@ -353,6 +353,7 @@ OTHER = GaussianNB().fit(X[TRAIN][Y[TRAIN] != "emu"], Y[TRAIN][Y[TRAIN] != "emu"
         ({"level": 0.95, "cv": 3}, "rows on which the estimators are fitted certify nothing"),
         ({"scoring": "f1"}, "scoring: no score 'f1'"),
         ({"scoring": "balanced_accuracy", "level": 0.9}, "certificates need 1 or 0"),
+        ({"level": "high"}, "level 'high' must lie between"),
         ({"costs": [1]}, "costs: 1 cost for 2 estimators; give one each"),
         ({"costs": 3}, "costs: 1 cost for 2 estimators; give one each"),
         ({"costs": {"small": 1}}, "costs: none for 'large'"),
@@ -380,6 +381,23 @@ def test_what_cannot_be_is_refused_in_one_line(options: dict[str, Any], told: st
 def test_labels_that_the_estimators_do_not_know_are_refused() -> None:
     with pytest.raises(CommitteeError, match=r"y holds '0', '1', '2'; the estimators know 'cat'"):
         committee().fit(X[VAL], labels[VAL])
+
+
+class Unsorted(DecisionTreeClassifier):
+    """Its columns are in the order from the last class to the first."""
+
+    def fit(self, x: Any, y: Any) -> Unsorted:
+        super().fit(x, y)
+        self.classes_ = self.classes_[::-1]
+        return self
+
+    def predict_proba(self, x: Any) -> Any:
+        return super().predict_proba(x)[:, ::-1]
+
+
+def test_folds_with_classes_in_another_order_are_refused() -> None:
+    with pytest.raises(CommitteeError, match="'small': its classes_ are not sorted"):
+        committee(small=Unsorted(max_depth=2), cv=3).fit(X[VAL], Y[VAL])
 
 
 def test_several_labels_of_a_row_are_refused() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 
@@ -85,7 +86,7 @@ def checked_promise(
             "certify: give one of match, agree_with and min_accuracy; max_cost goes beside them"
         )
     check_within(within)
-    if not LEAST_LEVEL <= level <= LARGEST_LEVEL:
+    if not isinstance(level, Real) or not LEAST_LEVEL <= level <= LARGEST_LEVEL:
         raise CascadeError(
             f"certify: level {level!r} must lie between {LEAST_LEVEL} and {LARGEST_LEVEL}, for "
             "example 0.95"

@@ -161,6 +161,7 @@ class CommitteeClassifier(MetaEstimatorMixin, ClassifierMixin, _BaseComposition)
             outputs = self._out_of_folds(named, X, y)
             fitted = {name: clone(each).fit(X, y) for name, each in named.items()}
             members = _members(fitted)
+            _check_sorted(members)
         classes = _classes_of(next(iter(named)), next(iter(members.values())).estimator)[0]
         costs = self._given_costs(named) or _measured(members, X)
         pool = Pool.from_arrays(
@@ -388,6 +389,16 @@ def _members(fitted: Mapping[str, Any]) -> dict[str, _Member]:
         sorted_already = (np.diff(order) > 0).all()
         members[name] = _Member(name, estimator, None if sorted_already else order)
     return members
+
+
+def _check_sorted(members: Mapping[str, _Member]) -> None:
+    """Refuse classes that are not sorted: scikit-learn does not say how each fold had them."""
+    for name, own in members.items():
+        if own.order is not None:
+            raise MisalignedError(
+                f"estimator {name!r}: its classes_ are not sorted, so predictions out of folds "
+                'have no known order. Fit it on other rows, and take cv="prefit"'
+            )
 
 
 def _classes_of(name: str, estimator: Any) -> tuple[Array, Array]:
