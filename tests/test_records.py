@@ -356,6 +356,17 @@ def test_numbers_that_a_type_cannot_hold(value, dtype):
         RecordBatch.of([{"x": value}], Record.of("x", dtype))
 
 
+def test_large_whole_numbers_stay_exact():
+    for values in ([2**53 + 1, 1.0], [str(2**53 + 1), "1"]):
+        batch = RecordBatch.of([{"x": each} for each in values], Record.of("x", "int64"))
+        assert batch.value().tolist() == [2**53 + 1, 1]
+    texts = [{"x": str(2**63 + 1)}, {"x": "1"}]
+    assert RecordBatch.of(texts, Record.of("x", "uint64")).value().tolist() == [2**63 + 1, 1]
+    for value in (2**70, 1.5, float("inf"), float("nan"), str(2**70)):
+        with pytest.raises(DataError, match="is no int64"):
+            RecordBatch.of([{"x": value}], Record.of("x", "int64"))
+
+
 def test_what_models_see_is_not_named_as_the_label(folder):
     write_csv(folder / "x.csv", reviews(9, 3))
     pool = read_pool_file("pool.toml")

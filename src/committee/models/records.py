@@ -177,11 +177,13 @@ def _numbers(values: Values, dtype: str) -> Array:
     """Return values as one array of a type; an integer must be exact."""
     try:
         array = np.asarray(values)
+        if array.dtype.kind == "f" and values is not array and np.dtype(dtype).kind in "iu":
+            array = np.asarray(values, object)  # whole numbers beside others would be rounded
         if array.dtype.kind in "OUS":
             array = _parsed(array, np.dtype(dtype))
         with np.errstate(over="ignore", invalid="ignore"):
             made: Array = array.astype(dtype)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise DataError(_not_numbers(values, dtype, error)) from None
     lost = np.isinf(made) & np.isfinite(array) if made.dtype.kind == "f" else made != array
     if lost.any():
@@ -196,7 +198,7 @@ def _parsed(array: Array, dtype: np.dtype[Any]) -> Array:
             return array.astype(np.float64)  # where none is missing, at once
         flat = [np.nan if v is None or v in _MISSING else v for v in array.ravel().tolist()]
         return np.array(flat, np.float64).reshape(array.shape)
-    return np.array(list(map(_whole, array.ravel().tolist()))).reshape(array.shape)
+    return np.array(list(map(_whole, array.ravel().tolist())), object).reshape(array.shape)
 
 
 def _whole(value: Any) -> Any:
