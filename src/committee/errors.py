@@ -133,7 +133,9 @@ def needing(feature: str, package: str, extra: str) -> Iterator[None]:
     try:
         yield
     except ImportError:
-        needs = _missing(extra) or _requirements(extra) or package.lower().split(" and ")
+        names, every = package.lower().split(" and "), _requirements(extra)
+        own = [need for need in every if _name(need).lower() in names]
+        needs = list(dict.fromkeys([*own, *_missing(extra)])) or every or names
         raise MissingExtraError(
             f"{feature} needs {package}. Install it with: {_install_line(*needs)}"
         ) from None
