@@ -99,10 +99,10 @@ def search_rules(
         rules: The rules, the default first.
         search_one: Takes a pool, a combination and a confidence and returns their front.
     """
+    # One pool for all rules without calibrations: it remembers what it computes of its outputs.
+    plain = pool.with_calibrations({})
     fronts = tuple(
-        search_one(
-            pool if rule.calibrated else pool.with_calibrations({}), rule.combine, rule.confidence
-        )
+        search_one(pool if rule.calibrated else plain, rule.combine, rule.confidence)
         for rule in rules
     )
     joint = join_fronts(pool, fronts)
