@@ -69,6 +69,17 @@ def _open_session(path: Path) -> Any:
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
+def row_of(decided: Any, classes: list[str]) -> dict[str, Any]:
+    """Return the decision on one sample as a row."""
+    predicted = decided.predicted.item()
+    return {
+        "class_index": predicted,
+        "class_name": classes[predicted] if classes else str(predicted),
+        "confidence": decided.score.item(),
+        "stage": decided.stage.item(),
+    }
+
+
 def run_as_program(
     words: list[str],
     usage: str,

@@ -23,6 +23,7 @@ from typing import Any
 
 from opening import (  # type: ignore[import-not-found]  # lies beside this file in a bundle
     opened,
+    row_of,
     run_as_program,
 )
 
@@ -52,14 +53,8 @@ class Cascade:
         def answer(request: Request) -> Answers:
             return {name: self._outputs(name, record) for name in request.models}
 
-        decided = drive(decide(self.rule, 1), answer)
-        predicted = decided.predicted.item()
-        return {
-            "class_index": predicted,
-            "class_name": self.classes[predicted] if self.classes else str(predicted),
-            "confidence": decided.score.item(),
-            "stage": decided.stage.item(),
-        }
+        row: dict[str, Any] = row_of(drive(decide(self.rule, 1), answer), self.classes)
+        return row
 
     def _outputs(self, name: str, record: Any) -> Outputs:
         session, model = self.sessions[name], self.models[name]
