@@ -14,7 +14,18 @@ from committee.cli import main
 from committee.errors import _MODULES, MissingExtraError, _requirements, require
 
 ROOT = Path(__file__).parent.parent
-EXTRAS = ("onnx", "report", "parquet", "torchvision", "export", "sklearn", "all")
+EXTRAS = (
+    "onnx",
+    "report",
+    "parquet",
+    "torchvision",
+    "export",
+    "sklearn",
+    "serve",
+    "grpc",
+    "tracing",
+    "all",
+)
 
 
 def test_nothing_names_a_distribution_that_is_not_published() -> None:

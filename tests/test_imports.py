@@ -31,6 +31,11 @@ HEAVY = (
     "jinja2",
     "pyarrow",
     "av",
+    "starlette",
+    "uvicorn",
+    "prometheus_client",
+    "grpc",
+    "opentelemetry",
 )
 
 # The rooms from the ground up: a file may import its own room and those before it. ``__init__`` is
@@ -45,6 +50,7 @@ ROOMS = (
     {"store"},
     {"predict", "testing", "embedded"},
     {"export", "run"},
+    {"serve"},
     {"report"},
     {"study"},
     {"segment"},

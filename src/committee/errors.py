@@ -162,7 +162,16 @@ _NAME = re.compile(r"[A-Za-z0-9._-]+")
 _OWN = re.compile(r"committee\[([^\]]*)\]")
 _EXTRA = re.compile(r"""extra\s*==\s*['"]([^'"]+)['"]""")
 # Modules that are not named like their distribution.
-_MODULES = {"pillow": "PIL", "scikit-learn": "sklearn"}
+_MODULES = {
+    "pillow": "PIL",
+    "scikit-learn": "sklearn",
+    "prometheus-client": "prometheus_client",
+    "python-multipart": "python_multipart",
+    "grpcio": "grpc",
+    "protobuf": "google.protobuf",
+    "opentelemetry-api": "opentelemetry.trace",
+    "opentelemetry-sdk": "opentelemetry.sdk",
+}
 _TORCH = (
     "; where there is no GPU, first: "
     "pip install torch torchvision --index-url https://download.pytorch.org/whl/cpu"
@@ -219,4 +228,7 @@ def _is_there(need: str) -> bool:
     module = _MODULES.get(_name(need), _name(need))
     if module in sys.modules:
         return sys.modules[module] is not None
-    return find_spec(module) is not None
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # the package that it lies in is not there
+        return False

@@ -1,0 +1,1 @@
+"""Serve a cascade: one endpoint, batches per stage across requests."""
