@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,6 +16,7 @@ from committee.export.bundle import write_bundle
 from committee.export.graph import write_graph
 from committee.export.model_files import onnx_specs, segmenting
 from committee.export.plan import resizes_inside
+from committee.export.triton import write_triton
 from committee.rule.cascade import Cascade
 
 # Matches endings of files, but not those of folders such as cascade.v2 or cascade-1.0.
@@ -25,8 +26,20 @@ _FILE = re.compile(r"\.(?!v\d)[A-Za-z]\w*")
 def export(
     cascade: opt.CascadePath,
     out: Annotated[
-        Path, typer.Option(help="A new folder for a bundle, or FILE.onnx for a single graph.")
-    ],
+        Path | None,
+        typer.Option(
+            help="A new folder for a bundle, or FILE.onnx for a single graph.", show_default=False
+        ),
+    ] = None,
+    triton: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="In place of --out: a model repository of Triton Inference Server, which gets a "
+            "folder named after CASCADE.",
+            show_default=False,
+        ),
+    ] = None,
     onnx: Annotated[
         list[str] | None,
         typer.Option(
@@ -55,29 +68,27 @@ def export(
     pool: opt.LoadedAs = None,
     as_json: opt.AsJson = False,
 ) -> None:
-    """Export a cascade as a folder or as one ONNX file that runs without committee.
+    """Export a cascade as a folder, one ONNX file or for Triton, to run elsewhere.
 
     Example: committee export c.json --out c.onnx
     """
-    if out.suffix.lower() != ".onnx" and _FILE.fullmatch(out.suffix.lower()):
-        raise ExportError(
-            f"--out {out}: an export is one ONNX file, FILE.onnx, or a folder, not a file "
-            f"{out.suffix}"
-        )
+    place = _place(cascade, out, triton)
     require("An export", "onnx")
     files = dict(_named(text) for text in onnx or ())
     loaded = with_models(cascade, pool)
     if loaded.graph is not None:
         raise ExportError(f"{cascade}: is exported already; name the cascade file or its bundle")
     chosen = loaded.cascade
-    written = _write(chosen, out, files, form, precision, resize_inside)
+    given = {"form": form, "precision": precision, "resize_inside": resize_inside}
+    options = {name: value for name, value in given.items() if value is not None}
+    written, graph = _write(chosen, place, triton, files, options)
     size = sum(path.stat().st_size for path in written)
-    resized = out.suffix.lower() == ".onnx" and _resizes(chosen, files, resize_inside)
+    resized = graph is not None and _resizes(chosen, files, resize_inside)
     if as_json:
         paths = [str(path) for path in written]
-        print_json({"out": str(out), "files": paths, "bytes": size, "resizes_inside": resized})
+        print_json({"out": str(place), "files": paths, "bytes": size, "resizes_inside": resized})
         return
-    say(f"Written: {out}, {size / 1e6:.1f} MB: {chosen}")
+    say(f"Written: {place}, {size / 1e6:.1f} MB: {chosen}")
     if resized:
         say_notes(
             [
@@ -87,36 +98,55 @@ def export(
             ]
         )
     if segmenting(chosen):
-        say(f"Next: python {out}/run.py OUT IMAGE")
+        say(f"Next: python {place}/run.py OUT IMAGE")
     else:
-        say(f"Next: committee verify {cascade} --data DATA --against {out}")
+        say(f"Next: committee verify {cascade} --data DATA --against {graph or place}")
+    if triton is not None:
+        say(f"Then: tritonserver --model-repository {triton}")
+
+
+def _place(cascade: str, out: Path | None, triton: Path | None) -> Path:
+    """Return where the export goes: a folder or an ONNX file."""
+    if triton is not None and out is None:
+        given = Path(cascade).resolve()
+        return triton / (given.name if given.is_dir() else given.stem)
+    if out is None or triton is not None:
+        raise ExportError(
+            "export: name one place, --out FOLDER or --out FILE.onnx, or --triton DIR for a "
+            "repository of Triton"
+        )
+    if out.suffix.lower() != ".onnx" and _FILE.fullmatch(out.suffix.lower()):
+        raise ExportError(
+            f"--out {out}: an export is one ONNX file, FILE.onnx, or a folder, not a file "
+            f"{out.suffix}"
+        )
+    return out
 
 
 def _write(
     cascade: Cascade,
-    out: Path,
+    place: Path,
+    triton: Path | None,
     files: dict[str, str],
-    form: str | None,
-    precision: str | None,
-    resize_inside: bool | None,
-) -> list[Path]:
-    if out.suffix.lower() == ".onnx":
-        path = write_graph(
-            cascade,
-            out,
-            form=form or "any",  # type: ignore[arg-type]  # checked there, for Python too
-            precision=precision or "float64",  # type: ignore[arg-type]  # likewise
-            resize_inside=resize_inside,
-            onnx=files,
-        )
-        data = path.with_name(path.name + ".data")
-        return [path, data] if data.exists() else [path]
-    if form or precision or resize_inside is not None:
+    options: dict[str, Any],  # checked by the functions below, for Python too
+) -> tuple[list[Path], Path | None]:
+    """Write an export; return its files, and its graph if it is a single one."""
+    if triton is not None:
+        write_triton(cascade, triton, place.name, onnx=files, **options)
+        return _files(place), place / "1" / "model.onnx"
+    if place.suffix.lower() == ".onnx":
+        write_graph(cascade, place, onnx=files, **options)
+        data = place.with_name(place.name + ".data")
+        return [place, data] if data.exists() else [place], place
+    if options:
         raise ExportError(
-            f"export: --form, --precision and --resize-inside are for a graph; {out} is a folder. "
-            "Write --out FILE.onnx"
+            f"export: --form, --precision and --resize-inside are for a graph; {place} is a "
+            "folder. Write --out FILE.onnx"
         )
-    folder = write_bundle(cascade, out, onnx=files)
+    return _files(write_bundle(cascade, place, onnx=files)), None
+
+
+def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
