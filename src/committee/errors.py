@@ -14,6 +14,7 @@ CommitteeError
 │   └── ChangedError        the store was made from other models, samples or settings
 ├── UnreadableError         a file from outside has the wrong form
 ├── DataError               samples cannot be read
+├── RequestError            a request to a server cannot be answered
 ├── ModelError              a model cannot be loaded, or its outputs have the wrong shape
 ├── ExportError             a cascade cannot be exported, or an export was altered
 ├── UntrustedCodeError      a file asks to run code that the user has not named
@@ -105,6 +106,14 @@ class UnreadableError(CommitteeError, ValueError):
 
 class DataError(CommitteeError):
     """Samples cannot be read."""
+
+
+class RequestError(CommitteeError):
+    """A request to a server cannot be answered; ``status`` is the code of HTTP for it."""
+
+    def __init__(self, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class ModelError(CommitteeError):

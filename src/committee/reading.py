@@ -50,7 +50,9 @@ DEPTH = 100
 _ESCAPE = re.compile(r"\\u0000|\\u[dD][89a-fA-F]")
 _LONE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 _NUMBERS = re.compile(r"\[\n\s*([-+.,\s\deE]+?)\n\s*\]")
-_EXPECTED = re.compile(r"Expected `([^`]*)`(.*?)(?:, got .*)?")
+_EXPECTED = re.compile(r"Expected `([^`]*)`(.*?)(?:, got `?(.*?)`?)?")
+# Letters of a reason: a name in a text from outside may be as long as the text.
+_MOST_OF_REASON = 200
 _WORDS = {
     "bool": "true or false",
     "int": "a whole number",
@@ -58,6 +60,7 @@ _WORDS = {
     "str": "text",
     "array": "a list",
     "object": "an object",
+    "null": "null",
 }
 
 
@@ -206,6 +209,26 @@ def typed(where: str, data: Any, kind: Callable[..., T], *, whole: bool = False)
         raise UnreadableError(f"{where}: {_worded(str(error), data)}") from None
 
 
+def typed_json(where: str, data: bytes | msgspec.Raw, kind: type[T]) -> T:
+    """Return a JSON text, such as the body of a request, as a value of a type, read in one go.
+
+    Raises:
+        UnreadableError: If it is no JSON, nests too deeply, or is of another type.
+
+    >>> typed_json("shape", b"[2, 3]", list[int])
+    [2, 3]
+    """
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except RecursionError:
+        reason = "no valid JSON (nested too deeply)"
+    except msgspec.ValidationError as error:
+        reason = _worded(str(error), ...)
+    except ValueError as error:
+        reason = f"no valid JSON ({str(error).removeprefix('JSON is malformed: ')})"
+    raise UnreadableError(f"{where}: {printable(reason[:_MOST_OF_REASON])}")
+
+
 def _refuse_unknown(where: str, data: Any, kind: Any) -> None:
     """Refuse keys that no field of a dataclass has, in data of any depth."""
     if not isinstance(data, Mapping | list | tuple):
@@ -263,8 +286,11 @@ def _worded(message: str, data: Any) -> str:
         what = what[:1].lower() + what[1:]
         return f"{place}: {what}" if place else what
     kinds = " or ".join(_WORDS.get(kind, kind) for kind in expected[1].split(" | "))
-    found = printable(repr(_at(data, place)))
-    shown = found if len(found) < 60 else f"{found[:60]}…"
+    if data is ...:  # nothing keeps it; its type must do
+        shown = _WORDS.get(expected[3], expected[3] or "this one")
+    else:
+        found = printable(repr(_at(data, place)))
+        shown = found if len(found) < 60 else f"{found[:60]}…"
     return f"{place or 'it'} must be {kinds}{expected[2]}, not {shown}"
 
 
