@@ -120,8 +120,11 @@ def test_search_and_evaluate_give_the_figures_of_numpy(metric, store, tmp_path, 
     assert evaluation["models"]["c"]["accuracy"] == pytest.approx(alone)
     difference = evaluation["accuracy"] - alone
     assert evaluation["versus"]["difference"] == pytest.approx(difference)
+    # The metric that chose is the default, unless it needs a file.
+    usual = answer(["evaluate", out, store], capsys)["measure"]
+    assert usual == ("top-1" if metric == "weights" else evaluation["measure"])
     # A promise of one metric is none of another.
-    assert answer(["evaluate", out, store], capsys)["promises"] == []
+    assert answer(["evaluate", out, store, "--metric", "top-1"], capsys)["promises"] == []
 
 
 @pytest.mark.parametrize("metric", METRICS)

@@ -13,7 +13,7 @@ from committee.certificates.certificate import Certificate, Checked, agreeing_wi
 from committee.certificates.stages import Gaps, gaps_on
 from committee.cli import options as opt
 from committee.cli.certify import say_checked
-from committee.cli.metrics import with_metric
+from committee.cli.metrics import with_metric_of
 from committee.cli.options import refuse_for_segmentation
 from committee.cli.output import (
     print_json,
@@ -81,7 +81,7 @@ def evaluate(
     pool = open_split(store, split, "test")
     if not pool.keeps_outputs:
         refuse_for_segmentation(metric=metric is not None, agree_with=agree_with is not None)
-    pool, by = with_metric(pool, metric, agree_with)
+    pool, by = with_metric_of(chosen, pool, metric, agree_with)
     if pool.samples.labels is None and (other := _agreed_with(chosen, pool)) is not None:
         pool = agreeing_with(pool, other)
         by = by if metric else pool.metric

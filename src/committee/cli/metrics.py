@@ -13,12 +13,14 @@ from committee.cli.options import names
 from committee.data.table import LABEL_WORDS, Table, read_table
 from committee.errors import CascadeError, DataError, ShapeError, UnknownNameError
 from committee.pool.labels import indices
-from committee.pool.metrics import BALANCED, Metric, class_weighted, top_k
+from committee.pool.metrics import BALANCED, TOP_1, Metric, class_weighted, top_k
 from committee.pool.pool import Pool
+from committee.rule.cascade import Cascade
 from committee.text import listed, printable
 
 _FORMS = ("top-K", "balanced", "weights:FILE.csv")
 _WEIGHT_WORDS = ("weight", "weights")
+_AMONG = re.compile(r"top-(\d+)")
 
 
 def with_metric(pool: Pool, metric: str | None, agree_with: str | None) -> tuple[Pool, Metric]:
@@ -26,6 +28,21 @@ def with_metric(pool: Pool, metric: str | None, agree_with: str | None) -> tuple
     if agree_with is not None:
         pool = pool.labelled_by(names(agree_with))
     return pool, pool.metric if metric is None else metric_named(metric, pool)
+
+
+def with_metric_of(
+    chosen: Cascade, pool: Pool, metric: str | None, agree_with: str | None
+) -> tuple[Pool, Metric]:
+    """Return the same as :func:`with_metric`, by default the metric that chose a cascade.
+
+    A file of weights must be named again: a cascade knows its name and its checksum alone.
+    """
+    promised = chosen.origin.promised
+    if metric is None and agree_with is None and promised is not None and pool.metric == TOP_1:
+        known = {BALANCED.name: BALANCED.option}
+        own = known.get(promised.measure, promised.measure)
+        metric = own if own in known.values() or _AMONG.fullmatch(own) else None
+    return with_metric(pool, metric, agree_with)
 
 
 def metric_named(text: str, pool: Pool) -> Metric:
@@ -39,7 +56,7 @@ def metric_named(text: str, pool: Pool) -> Metric:
     """
     if text.startswith("weights:"):
         return _weights_in(Path(text.removeprefix("weights:")), pool, text)
-    among = re.fullmatch(r"top-(\d+)", text)
+    among = _AMONG.fullmatch(text)
     if among:
         return _top(int(among[1]), pool)
     if text == "balanced":
