@@ -25,7 +25,7 @@ def test_the_examples_run_one_after_the_other(tmp_path, monkeypatch):
 
 def test_commands_and_options_exist():
     lines = re.findall(r"^    committee (.*)", TEXT, re.MULTILINE)
-    assert len(lines) == 5
+    assert len(lines) == 7
     for line in lines:
         name, *words = line.split()
         options = {option for each in command(name).params for option in each.opts}

@@ -36,6 +36,7 @@ from committee.version import __version__
 
 if TYPE_CHECKING:
     from committee.run.estimator import CommitteeClassifier as CommitteeClassifier
+    from committee.run.open import load
     from committee.run.runner import Runner
 
 __all__ = [
@@ -68,6 +69,7 @@ __all__ = [
     "precomputed",
     "greedy",
     "guided",
+    "load",
     "register_confidence",
     "search",
     "threshold_sweep",
@@ -82,6 +84,10 @@ def __getattr__(name: str) -> Any:
         from committee.run.runner import Runner
 
         return Runner
+    if name == "load":
+        from committee.run.open import load
+
+        return load
     if name == "CommitteeClassifier":
         from committee.run.estimator import CommitteeClassifier
 

@@ -76,19 +76,7 @@ def evaluate(
             f"evaluate: {cascade} is a store; the cascade comes first: "
             "committee evaluate CASCADE STORE"
         )
-    chosen = open_cascade(cascade).cascade
-    _check_test_split(store, split)
-    pool = open_split(store, split, "test")
-    if not pool.keeps_outputs:
-        refuse_for_segmentation(metric=metric is not None, agree_with=agree_with is not None)
-    pool, by = with_metric_of(chosen, pool, metric, agree_with)
-    if pool.samples.labels is None and (other := _agreed_with(chosen, pool)) is not None:
-        pool = agreeing_with(pool, other)
-        by = by if metric else pool.metric
-    if what_is(cascade) == "cascade file":  # export writes other graphs of the same models
-        check_models("evaluate", cascade, chosen, store, pool.holding(chosen.models_of_stages))
-    gaps = gaps_on(chosen, pool, by) if per_stage else None
-    findings = _findings(chosen, pool, unit, by, root_of(store), gaps)
+    findings, pool = findings_on(cascade, store, split, unit, metric, agree_with, per_stage)
     if as_json:
         print_json(findings.to_json(pool))
     else:
@@ -98,7 +86,7 @@ def evaluate(
 
 
 @dataclass(frozen=True)
-class _Findings:
+class Findings:
     """A cascade on a split: its evaluation, comparisons, promises and notes."""
 
     cascade: Cascade
@@ -113,6 +101,7 @@ class _Findings:
     fitted: bool  # They fitted one of its calibrations.
 
     def notes(self, pool: Pool) -> list[str]:
+        """Return what should be known of the figures, one line each."""
         return [
             *(of_comparison(self.versus, pool.task) if self.versus else ()),
             *of_promises(self.promises),
@@ -121,6 +110,7 @@ class _Findings:
         ]
 
     def to_json(self, pool: Pool) -> dict[str, Any]:
+        """Return every figure by name."""
         return {
             **self.evaluation.to_json(),
             "models": {name: each.to_json() for name, each in self.models.items()},
@@ -135,6 +125,31 @@ class _Findings:
         }
 
 
+def findings_on(
+    cascade: str,
+    store: str,
+    split: str | None = None,
+    unit: str | None = None,
+    metric: str | None = None,
+    agree_with: str | None = None,
+    per_stage: bool = False,
+) -> tuple[Findings, Pool]:
+    """Return what a split of a store says of a cascade, and that split; for options see above."""
+    chosen = open_cascade(cascade).cascade
+    _check_test_split(store, split)
+    pool = open_split(store, split, "test")
+    if not pool.keeps_outputs:
+        refuse_for_segmentation(metric=metric is not None, agree_with=agree_with is not None)
+    pool, by = with_metric_of(chosen, pool, metric, agree_with)
+    if pool.samples.labels is None and (other := _agreed_with(chosen, pool)) is not None:
+        pool = agreeing_with(pool, other)
+        by = by if metric else pool.metric
+    if what_is(cascade) == "cascade file":  # export writes other graphs of the same models
+        check_models("evaluate", cascade, chosen, store, pool.holding(chosen.models_of_stages))
+    gaps = gaps_on(chosen, pool, by) if per_stage else None
+    return _findings(chosen, pool, unit, by, root_of(store), gaps), pool
+
+
 def _findings(
     chosen: Cascade,
     pool: Pool,
@@ -142,7 +157,7 @@ def _findings(
     metric: Metric,
     root: Path,
     gaps: Gaps | None,
-) -> _Findings:
+) -> Findings:
     own = pool.holding(chosen.models_of_stages)
     # The default unit is that of the choice.
     usual = chosen.origin.unit
@@ -178,7 +193,7 @@ def _findings(
     used = {**chosen.calibrations, **chosen.origin.target.known_calibrations()}
     there = {name: each for name, each in used.items() if name in own.outputs}
     fitted = [n for n, c in there.items() if c.samples == identity_of(own, [n]) != ""]
-    return _Findings(
+    return Findings(
         chosen,
         evaluation,
         {name: evaluate_cascade(each, pool, unit, metric) for name, each in cascades.items()},
@@ -240,7 +255,7 @@ def _promised(chosen: Cascade, measure: str) -> str:
     return f"It had {share} on {chosen.origin.split}, which chose it{other}."
 
 
-def _print(findings: _Findings, pool: Pool) -> None:
+def _print(findings: Findings, pool: Pool) -> None:
     own, task = findings.evaluation, pool.task
     say_checked(findings.certificate)
     what = "exits" if task.unit == task.sample else f"exits of {task.units}"

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from committee.cli import options as opt
+from committee.cli.evaluate import findings_on
+from committee.cli.options import refuse
 from committee.cli.output import print_json, say, say_notes
 from committee.cli.stores import with_models
 from committee.errors import ExportError, require
@@ -17,6 +20,7 @@ from committee.export.graph import write_graph
 from committee.export.model_files import onnx_specs, segmenting
 from committee.export.plan import resizes_inside
 from committee.export.triton import write_triton
+from committee.pool.evaluate import Evaluation
 from committee.rule.cascade import Cascade
 
 # Matches endings of files, but not those of folders such as cascade.v2 or cascade-1.0.
@@ -65,6 +69,14 @@ def export(
             show_default=False,
         ),
     ] = None,
+    test: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STORE",
+            help="Folder: evaluate on the test split of these predictions, or STORE/SPLIT, for "
+            "its card.",
+        ),
+    ] = None,
     pool: opt.LoadedAs = None,
     as_json: opt.AsJson = False,
 ) -> None:
@@ -79,9 +91,12 @@ def export(
     if loaded.graph is not None:
         raise ExportError(f"{cascade}: is exported already; name the cascade file or its bundle")
     chosen = loaded.cascade
+    if triton is not None or place.suffix.lower() == ".onnx":
+        refuse("a bundle, which has a card", test=test is not None)
+    evaluations = {} if test is None else _evaluations(cascade, chosen, test)
     given = {"form": form, "precision": precision, "resize_inside": resize_inside}
     options = {name: value for name, value in given.items() if value is not None}
-    written, graph = _write(chosen, place, triton, files, options)
+    written, graph = _write(chosen, place, triton, files, options, evaluations)
     size = sum(path.stat().st_size for path in written)
     resized = graph is not None and _resizes(chosen, files, resize_inside)
     if as_json:
@@ -129,6 +144,7 @@ def _write(
     triton: Path | None,
     files: dict[str, str],
     options: dict[str, Any],  # checked by the functions below, for Python too
+    evaluations: Mapping[str, Evaluation],
 ) -> tuple[list[Path], Path | None]:
     """Write an export; return its files, and its graph if it is a single one."""
     if triton is not None:
@@ -143,11 +159,22 @@ def _write(
             f"export: --form, --precision and --resize-inside are for a graph; {place} is a "
             "folder. Write --out FILE.onnx"
         )
-    return _files(write_bundle(cascade, place, onnx=files)), None
+    return _files(write_bundle(cascade, place, onnx=files, evaluations=evaluations)), None
 
 
 def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _evaluations(path: str, chosen: Cascade, store: str) -> dict[str, Evaluation]:
+    """Return the evaluations for the card: of the cascade, its reference and each of its models."""
+    findings, pool = findings_on(path, store)
+    if findings.chose:
+        raise ExportError(
+            f"--test {store}: {pool.samples.split} chose the cascade and would flatter it; name "
+            "another split, STORE/SPLIT"
+        )
+    return {str(chosen): findings.evaluation, **findings.models}
 
 
 def _resizes(cascade: Cascade, files: dict[str, str], resize_inside: bool | None) -> bool:

@@ -24,7 +24,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")
 PoolPath = Annotated[str, typer.Argument(metavar="POOL.toml", help="The pool file.")]
 CascadePath = Annotated[
     str,
-    typer.Argument(metavar="CASCADE", help="A cascade file, a bundle, or a cascade as ONNX file."),
+    typer.Argument(
+        metavar="CASCADE",
+        help="A cascade file, a bundle, a cascade as ONNX file, or hf://OWNER/NAME[@REVISION].",
+    ),
 ]
 LoadedAs = Annotated[
     str | None,

@@ -2,8 +2,8 @@
 
 It holds ``cascade.json`` (stages, thresholds, classes, preprocessing of each model), the models
 below ``models/``, a program that runs it, with a copy of the library's own files of the rule below
-``committee/``, a README, and ``SHA256SUMS`` with the checksum of every file, in the format of
-``sha256sum``.
+``committee/``, a card, and ``SHA256SUMS`` with the checksum of every file but the card, in the
+format of ``sha256sum``.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import numpy as np
 
 from committee.errors import ExportError, ModelError, UnreadableError
 from committee.export.canonical import canonical, export_form
+from committee.export.card import CARD, card
 from committee.export.model_files import onnx_specs, segmenting
 from committee.export.record_inputs import RecordForm
 from committee.files import naming, write_text
@@ -27,6 +28,7 @@ from committee.models.base import answer_of
 from committee.models.graph import Form, graph_fingerprint, is_inside, parsed_graph, tensor_files
 from committee.models.load import load_models, specs_of
 from committee.models.record_graph import RecordGraph
+from committee.pool.evaluate import Evaluation
 from committee.reading import read_text
 from committee.rule.cascade import Cascade
 from committee.spec.model import ModelSpec
@@ -64,7 +66,11 @@ _SEGMENTING = {**_PROGRAMS, "run.py": "segment/recipe.py", "classify.py": "expor
 
 
 def write_bundle(
-    cascade: Cascade, folder: str | Path, *, onnx: Mapping[str, str | Path] | None = None
+    cascade: Cascade,
+    folder: str | Path,
+    *,
+    onnx: Mapping[str, str | Path] | None = None,
+    evaluations: Mapping[str, Evaluation] | None = None,
 ) -> Path:
     """Write a bundle atomically.
 
@@ -72,6 +78,8 @@ def write_bundle(
         cascade: A cascade of ONNX files.
         folder: A folder that is empty or does not exist.
         onnx: ONNX files that replace the sources of models, by name.
+        evaluations: For the card: evaluations on samples that did not choose the cascade, by name,
+            its own first.
 
     Returns:
         The folder.
@@ -88,7 +96,7 @@ def write_bundle(
     specs = onnx_specs(cascade, onnx, folder=True)
     with exclusive(folder, make_parents=True):
         _check_absent(folder)  # another process may have written it meanwhile
-        _make(folder, cascade, specs)
+        _make(folder, cascade, specs, evaluations or {})
     return folder
 
 
@@ -97,12 +105,17 @@ def _check_absent(folder: Path) -> None:
         raise ExportError(f"{folder}: is there already; name another folder, or remove it")
 
 
-def _make(folder: Path, cascade: Cascade, specs: list[ModelSpec]) -> None:
+def _make(
+    folder: Path,
+    cascade: Cascade,
+    specs: list[ModelSpec],
+    evaluations: Mapping[str, Evaluation],
+) -> None:
     making = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(making, ignore_errors=True)
     try:
         with naming(folder):
-            _fill(making, cascade, specs)
+            _fill(making, cascade, specs, evaluations)
             if folder.exists():
                 folder.rmdir()
             making.rename(folder)
@@ -110,7 +123,12 @@ def _make(folder: Path, cascade: Cascade, specs: list[ModelSpec]) -> None:
         shutil.rmtree(making, ignore_errors=True)
 
 
-def _fill(folder: Path, cascade: Cascade, specs: list[ModelSpec]) -> None:
+def _fill(
+    folder: Path,
+    cascade: Cascade,
+    specs: list[ModelSpec],
+    evaluations: Mapping[str, Evaluation],
+) -> None:
     placed: dict[tuple[Path, Form | RecordForm], str] = {}
     models = {}
     for spec in specs:
@@ -129,10 +147,10 @@ def _fill(folder: Path, cascade: Cascade, specs: list[ModelSpec]) -> None:
         (folder / target).parent.mkdir(parents=True, exist_ok=True)
         (folder / target).write_bytes((files("committee") / source).read_bytes())
     write_text(folder / "committee" / "__init__.py", "")
-    write_text(folder / "README.md", _readme(exported, specs))
     inside = sorted(path for path in folder.rglob("*") if path.is_file())
     lines = [f"{checksum(path)}  {path.relative_to(folder).as_posix()}\n" for path in inside]
     write_text(folder / SUMS, "".join(lines))
+    write_text(folder / CARD, card(exported, specs, evaluations))
 
 
 def _copies(cascade: Cascade, specs: list[ModelSpec]) -> dict[str, str]:
@@ -191,29 +209,6 @@ def _external_files(spec: ModelSpec, path: Path) -> list[str]:
         if not (path.parent / name).is_file():
             raise ModelError(f"{where}: file {path.parent / name} with its tensors is missing")
     return names
-
-
-def _readme(cascade: Cascade, specs: list[ModelSpec]) -> str:
-    records = any(spec.does.records for spec in specs)
-    page = "RECORDS.md" if records else "SEGMENT.md" if segmenting(cascade) else "README.md"
-    template = (files("committee.export") / "recipe" / page).read_text(encoding="utf-8")
-    stages = "\n".join(
-        f"| {index} | {' + '.join(stage['models'])} | {stage['threshold']} |"
-        for index, stage in enumerate(cascade.to_json()["stages"])
-    )
-    tile = next((spec.tile for spec in specs if spec.tile is not None), None)
-    whole = next(spec for spec in specs if spec.tile is None)
-    size = "" if records else " x ".join(map(str, whole.image.size))
-    columns = dict.fromkeys(c for spec in specs if records for c in spec.record.columns)
-    return (
-        template.replace("TILE_NAME", f"{tile.side}+{tile.context}" if tile else "full")
-        .replace("IMAGE_SIZE", size)
-        .replace("COLUMN_NAMES", ", ".join(f"`{name}`" for name in columns) or "their only column")
-        .replace("CASCADE_NAME", str(cascade))
-        .replace("STAGE_ROWS", stages)
-        .replace("CONFIDENCE_NAME", cascade.confidence)
-        .replace("COMBINE_NAME", cascade.combination)
-    )
 
 
 def read_bundle(folder: str | Path) -> Cascade:

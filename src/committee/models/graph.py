@@ -125,9 +125,17 @@ def graph_fingerprint(path: Path) -> str:
 
 
 def is_inside(path: Path, folder: Path) -> bool:
-    """Return True if a path, every link followed, is in a folder."""
+    """Return True if a path, every link followed, is in a folder.
+
+    In the cache of the Hugging Face Hub, files of ``snapshots/COMMIT`` are links into ``blobs``.
+    """
     try:
-        return path.resolve().is_relative_to(folder.resolve())
+        whole, place = path.resolve(), folder.resolve()
+        snapshots = [each for each in place.parents if each.name == "snapshots"]
+        return any(
+            whole.is_relative_to(each)
+            for each in (place, *(each.with_name("blobs") for each in snapshots))
+        )
     except (OSError, ValueError, RuntimeError):  # a NUL in its name, or links in a circle
         return False
 

@@ -1,4 +1,4 @@
-"""Open what a runner runs: a cascade file, a bundle, or a cascade that is one ONNX file."""
+"""Open what a runner runs: a cascade file, a bundle, here or on the Hub, or one ONNX file."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from committee.rule.flow import Decisions, joined_decisions
 from committee.rule.namespace import NUMPY
 from committee.rule.outputs import checked_outputs, usable_rows
 from committee.run.batching import Gathered, SampleBatch
+from committee.run.hub import downloaded, is_on_hub
 from committee.spec.model import ModelSpec, task_of
 from committee.spec.preprocessing import Preprocessing
 from committee.spec.recipe import Recipe
@@ -167,32 +168,48 @@ def what_is(path: str | Path) -> str:
     path = Path(path)
     if path.suffix.lower() == ".onnx":
         return "ONNX file"
-    return "bundle" if is_bundle(path) else "cascade file"
+    return "bundle" if is_on_hub(path) or is_bundle(path) else "cascade file"
 
 
 def open_cascade(cascade: CascadeLike, threads: int = 0) -> LoadedCascade:
     """Open a cascade file, a bundle (its folder, or the cascade file in it) or an ONNX file.
 
     Args:
-        cascade: Its path; an object is used as it is.
+        cascade: Its path, or of a bundle on the Hub ``hf://OWNER/NAME``. An object is used as is.
         threads: How many threads an ONNX file may use; 0 leaves the choice to onnxruntime.
 
     Raises:
         CascadeError: If a cascade file cannot be read.
-        ExportError: If a file of a bundle is missing or altered, or an ONNX file is no cascade.
+        ExportError: If a file of a bundle is missing or altered, or an ONNX file is no cascade; or
+            if a bundle on the Hub cannot be fetched.
         ModelError: If an ONNX file cannot be loaded.
     """
     if isinstance(cascade, LoadedCascade):
         return cascade
     if isinstance(cascade, Cascade):
         return LoadedCascade(cascade)
-    path = Path(cascade)
+    path = downloaded(cascade) if is_on_hub(cascade) else Path(cascade)
     if path.suffix.lower() == ".onnx":
         graph = _Graph(path, threads)
         return LoadedCascade(graph.cascade, graph, path)
     if is_bundle(path):
         return LoadedCascade(read_bundle(path if path.is_dir() else path.parent), path=path)
     return LoadedCascade(Cascade.load(path), path=path)
+
+
+def load(path: str | Path) -> Cascade:
+    """Return the cascade of a cascade file, a bundle, here or on the Hub, or one ONNX file.
+
+    The models are not loaded: ``committee.Runner`` takes the same path and runs it. No code of a
+    bundle runs.
+
+    Args:
+        path: A path, or ``hf://OWNER/NAME`` or ``hf://OWNER/NAME@REVISION``.
+
+    Raises:
+        CommitteeError: If it cannot be opened; see :func:`open_cascade`.
+    """
+    return open_cascade(path).cascade
 
 
 def _joined_gathered(parts: Sequence[Gathered]) -> Gathered:
