@@ -213,7 +213,9 @@ def refused_by_all(folder: Path, told: str) -> None:
     assert [told in line for line in done.stderr.splitlines()] == [True]
 
 
-@pytest.mark.parametrize("name", ["cascade.json", "models/nano/model.onnx", "models/large/model.onnx"])
+@pytest.mark.parametrize(
+    "name", ["cascade.json", "models/nano/model.onnx", "models/large/model.onnx"]
+)
 def test_an_altered_or_missing_file_is_named(bundle: Path, tmp_path: Path, name: str) -> None:
     broken = shutil.copytree(bundle, tmp_path / "broken")
     whole = (broken / name).read_bytes()
