@@ -92,15 +92,26 @@ class FilesDataset:
         return np.array([digest_of(self._root / self.samples.ids[row]) for row in rows], np.uint64)
 
 
-def decoded(file: Path | IO[bytes]) -> Image:
+def decoded(
+    file: Path | IO[bytes], formats: tuple[str, ...] | None = None, most_pixels: int | None = None
+) -> Image:
     """Return an image file, the first of several frames, with its pixels in memory.
+
+    Args:
+        file: Its path, or the open file.
+        formats: Pillow's names of the formats that it may have; None for all.
+        most_pixels: The most pixels that it may have, as its header says before it is decoded.
 
     Raises:
         Exception: Of any kind, if it cannot be read; see :func:`reason_of`.
     """
     from PIL import Image
 
-    with Image.open(file) as image:
+    with Image.open(file, formats=formats) as image:
+        if most_pixels is not None and image.width * image.height > most_pixels:
+            raise DataError(
+                f"has {image.width:,} x {image.height:,} pixels; {most_pixels:,} may be sent"
+            )
         image.load()
         return as_image(image)
 

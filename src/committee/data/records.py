@@ -30,7 +30,7 @@ from committee.spec.record import Record
 from committee.text import listed, word
 
 # The shape of one record in each input of a model.
-_Forms: TypeAlias = tuple[tuple[int, ...], ...]
+Forms: TypeAlias = tuple[tuple[int, ...], ...]
 # Records that are tried for the form that all should have.
 _TRIED = 100
 # What may follow a path: the columns of the label and of the id.
@@ -65,17 +65,10 @@ class RecordsDataset:
         records = self._records(rows)
         if isinstance(records, np.ndarray):
             return records
-        problem = self._problem(records) if len(rows) else ""
-        if problem:
-            ids = self.samples.ids
-            whys = [self._problem([record]) for record in records]
-            raise BrokenSamplesError(
-                [
-                    (ids[row], why or problem)
-                    for row, why in zip(rows.tolist(), whys, strict=True)
-                    if why or not any(whys)
-                ]
-            )
+        problems = problems_of(records, self._recipes, self._first_forms)
+        if problems:
+            ids, numbers = self.samples.ids, rows.tolist()
+            raise BrokenSamplesError([(ids[numbers[at]], why) for at, why in problems.items()])
         return records
 
     def _records(self, rows: Array) -> Array | list[Any]:
@@ -90,33 +83,57 @@ class RecordsDataset:
         taken = self._columns.take(rows, self._names)
         return np.array([digest(_bytes_of(record)) for record in taken], np.uint64)
 
-    def _problem(self, records: Sequence[Any]) -> str:
-        """Return why some records fit no model; empty if they fit all, in the form of the first."""
-        for recipe in self._recipes:
-            try:
-                forms = RecordBatch.of(records, recipe).forms
-            except DataError as error:
-                return str(error)
-            first = self._first_forms.get(recipe, forms)
-            if forms != first:
-                return f"has the shape {_shown(forms)}, where others have {_shown(first)}"
-        return ""
-
     @cached_property
-    def _first_forms(self) -> dict[Record, _Forms]:
+    def _first_forms(self) -> dict[Record, Forms]:
         """The form, for each recipe, of the first record that has one."""
-        found: dict[Record, _Forms] = {}
-        for row in range(min(len(self.samples), _TRIED)):
-            records = self._records(np.array([row]))
-            for recipe in self._recipes:
-                with suppress(DataError):
-                    found.setdefault(recipe, RecordBatch.of(records, recipe).forms)
-            if len(found) == len(self._recipes):
-                break
-        return found
+        tried = (self._records(np.array([row])) for row in range(min(len(self.samples), _TRIED)))
+        return first_forms(tried, self._recipes)
 
 
-def _shown(forms: _Forms) -> str:
+def first_forms(
+    each: Iterable[Array | Sequence[Any]], recipes: Collection[Record]
+) -> dict[Record, Forms]:
+    """Return the form, for each recipe, of the first record, in a batch of one, that has one."""
+    found: dict[Record, Forms] = {}
+    for record in each:
+        for recipe in recipes:
+            with suppress(DataError):
+                found.setdefault(recipe, RecordBatch.of(record, recipe).forms)
+        if len(found) == len(recipes):
+            break
+    return found
+
+
+def problems_of(
+    records: Array | Sequence[Any], recipes: Collection[Record], forms: Mapping[Record, Forms]
+) -> dict[int, str]:
+    """Return by its place why a record does not fit all models; of all if they fit not together.
+
+    ``forms`` are those that records must have.
+    """
+    whole = _problem(records, recipes, forms) if len(records) else ""
+    if not whole:
+        return {}
+    whys = [_problem([record], recipes, forms) for record in records]
+    return {at: why or whole for at, why in enumerate(whys) if why or not any(whys)}
+
+
+def _problem(
+    records: Array | Sequence[Any], recipes: Collection[Record], forms: Mapping[Record, Forms]
+) -> str:
+    """Return why some records fit no model; empty if they fit all, in the forms."""
+    for recipe in recipes:
+        try:
+            own = RecordBatch.of(records, recipe).forms
+        except DataError as error:
+            return str(error)
+        first = forms.get(recipe, own)
+        if own != first:
+            return f"has the shape {_shown(own)}, where others have {_shown(first)}"
+    return ""
+
+
+def _shown(forms: Forms) -> str:
     return ", ".join(map(str, forms))
 
 

@@ -1,0 +1,302 @@
+"""Samples in requests: tensors, uploaded files and JSON, read within limits.
+
+Each sample that cannot be used has a reason of its own. Nothing in a request is opened as a path or
+an address.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from committee.arrays import Array
+from committee.data.files import decoded, reason_of
+from committee.data.records import first_forms, problems_of
+from committee.errors import (
+    CascadeError,
+    CommitteeError,
+    DataError,
+    RequestError,
+    UnknownNameError,
+)
+from committee.models.images import upright
+from committee.models.inputs import RawSamples
+from committee.models.records import check_whole
+from committee.serve.tensors import BYTES, Tensor, named, where_of
+from committee.spec.preprocessing import Preprocessing
+from committee.spec.recipe import Recipe
+from committee.spec.record import Record
+from committee.spec.task import Task
+from committee.text import listed
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+# Names of the input of an image cascade, and of one whose records have no columns.
+IMAGES, RECORD = "images", "record"
+# Pillow's names of the formats that images may have: what cameras and browsers send, and no more
+# code than these need.
+FORMATS = ("JPEG", "PNG")
+# Decoded images of one request, in those of the largest size.
+_LARGEST_AT_ONCE = 4
+# Datatypes of columns.
+_DATATYPES = {"bool": "BOOL", "float16": "FP16", "float32": "FP32", "float64": "FP64"}
+
+# Name, datatype and shape of an input.
+InputForm: TypeAlias = tuple[str, str, tuple[int, ...]]
+
+
+@dataclass(frozen=True, eq=False)
+class ReadSamples:
+    """The samples of a request.
+
+    Args:
+        count: How many there are.
+        rows: Which of them can be used, rising.
+        samples: Those.
+        failed: Why each of the others cannot.
+    """
+
+    count: int
+    rows: tuple[int, ...]
+    samples: RawSamples
+    failed: Mapping[int, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, samples: RawSamples, failed: Mapping[int, str]) -> ReadSamples:
+        """Return samples without those that failed."""
+        count = len(samples)
+        rows = tuple(row for row in range(count) if row not in failed)
+        good = samples if not failed else [samples[row] for row in rows]
+        return cls(count, rows, good, failed)
+
+
+@dataclass(frozen=True)
+class SampleReader:
+    """Reads the samples of a cascade from requests.
+
+    Args:
+        task: The task of its models.
+        recipes: How its models take a sample.
+        most_pixels: The most pixels that an image may have.
+        most_samples: The most samples that a request may have.
+
+    Raises:
+        CascadeError: If samples of the task are not served.
+    """
+
+    task: Task
+    recipes: frozenset[Recipe]
+    most_pixels: int = 2**25
+    most_samples: int = 1024
+
+    def __post_init__(self) -> None:
+        if self.task.views or self.task.dense:
+            raise CascadeError(
+                f"serve: a {self.task.sample} of {self.task.name} is not served; run the cascade "
+                "with committee run"
+            )
+
+    @property
+    def inputs(self) -> tuple[InputForm, ...]:
+        """The inputs that a request of tensors has; sizes that vary are -1."""
+        if not self.task.records:
+            return ((IMAGES, "UINT8", (-1, -1, -1, 3)),)
+        return tuple((name, _datatype_of(self._records, name), (-1,)) for name in self._names)
+
+    def tensors(self, inputs: Mapping[str, Tensor]) -> ReadSamples:
+        """Return the samples that tensors hold, one a row.
+
+        Raises:
+            RequestError: If they are not the inputs of the cascade.
+        """
+        counts = {name: len(each.values) for name, each in inputs.items()}
+        if len(set(counts.values())) > 1:
+            raise RequestError(f"inputs must have one row a sample, not {_counted(counts)}")
+        self._check_count(next(iter(counts.values())))
+        return self._from_columns(inputs) if self.task.records else self._images_of(inputs)
+
+    def files(self, files: Sequence[bytes]) -> ReadSamples:
+        """Return the samples that uploaded files hold: images, or records of bytes.
+
+        Raises:
+            RequestError: If there are too many, or records have columns.
+        """
+        self._check_count(len(files))
+        if not self.task.records:
+            return self._decoded(files)
+        if self._columns:
+            raise RequestError(
+                f"a record must be JSON, an object of {listed(self._columns)}, not a file", 415
+            )
+        return self._checked([*files])
+
+    def records(self, given: Any) -> ReadSamples:
+        """Return the records that JSON holds: one, or a list of them.
+
+        Raises:
+            RequestError: If there are too many, or they are no records.
+        """
+        records = given if isinstance(given, list) else [given]
+        self._check_count(len(records))
+        return self._checked(records)
+
+    @property
+    def _records(self) -> tuple[Record, ...]:
+        return tuple(each for each in self.recipes if isinstance(each, Record))
+
+    @property
+    def _columns(self) -> tuple[str, ...]:
+        """Return the columns that models take, sorted; none if they take whole records."""
+        return tuple(sorted({name for each in self._records for name in each.columns}))
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        return self._columns or (RECORD,)
+
+    def _check_count(self, count: int) -> None:
+        if not count:
+            raise RequestError("the request has no sample")
+        if count > self.most_samples:
+            raise RequestError(
+                f"{count:,} samples are too many; {self.most_samples:,} may be sent at once", 413
+            )
+
+    def _images_of(self, inputs: Mapping[str, Tensor]) -> ReadSamples:
+        _check_names(inputs, (IMAGES,))
+        tensor = inputs[IMAGES]
+        values, shape = tensor.values, tensor.values.shape
+        if tensor.datatype == BYTES and shape[1:] in ((), (1,)):
+            return self._decoded([_raw(each) for each in values.ravel()])
+        shaped = len(shape) in (3, 4) and shape[3:] in ((), (1,), (3,))
+        if tensor.datatype != "UINT8" or not shaped:
+            raise RequestError(
+                f"input {IMAGES!r}: must be UINT8 [N, H, W, 3] or [N, H, W], or BYTES [N], each a "
+                f"JPEG or PNG file; not {tensor.datatype} {list(shape)}"
+            )
+        if len(shape) == 3 and shape[2] == 3:
+            raise RequestError(
+                f"input {IMAGES!r}: {list(shape)} looks like one image; its number comes first: "
+                f"{[1, *shape]}"
+            )
+        if shape[1] * shape[2] > self.most_pixels:
+            raise RequestError(
+                f"input {IMAGES!r}: images have {shape[1]:,} x {shape[2]:,} pixels; "
+                f"{self.most_pixels:,} may be sent",
+                413,
+            )
+        return ReadSamples.of(values, {})
+
+    def _decoded(self, files: Iterable[bytes]) -> ReadSamples:
+        """Return images, with a reason for each that is broken, or too large."""
+        images: list[Image | None] = []
+        failed, room = {}, _LARGEST_AT_ONCE * self.most_pixels
+        turned = any(isinstance(each, Preprocessing) and each.exif for each in self.recipes)
+        for row, data in enumerate(files):
+            try:
+                image = decoded(BytesIO(data), FORMATS, min(self.most_pixels, room))
+                if turned:
+                    upright(image)  # fails here, not in a batch with others, if EXIF is broken
+                room -= image.width * image.height
+            except Exception as error:  # decoders raise many kinds
+                image, failed[row] = None, _image_reason(error)
+                if room < self.most_pixels:
+                    failed[row] += f" (of {_LARGEST_AT_ONCE * self.most_pixels:,} in one request)"
+            images.append(image)
+        return ReadSamples.of(images, failed)
+
+    def _from_columns(self, inputs: Mapping[str, Tensor]) -> ReadSamples:
+        """Return the records of columns, one a tensor, or of one tensor that holds them whole."""
+        if inputs.keys() == {RECORD} and RECORD not in self._columns:
+            return self._checked(_values(inputs[RECORD], whole=True))
+        _check_names(inputs, self._names)
+        columns = [_values(inputs[name]) for name in self._columns]
+        rows = zip(*columns, strict=True)
+        return self._checked([dict(zip(self._columns, row, strict=True)) for row in rows])
+
+    def _checked(self, records: Array | list[Any]) -> ReadSamples:
+        """Return records, with a reason for each that does not fit the models."""
+        recipes, failed = self._records, {}
+        if _nameless(records, recipes):
+            whys = {row: _nameless([record], recipes) for row, record in enumerate(records)}
+            failed = {row: why for row, why in whys.items() if why}
+        rest = ReadSamples.of(records, failed)
+        forms = first_forms(([record] for record in rest.samples), recipes)
+        problems = problems_of(rest.samples, recipes, forms)
+        return ReadSamples.of(records, failed | {rest.rows[at]: w for at, w in problems.items()})
+
+
+def _nameless(records: Array | Sequence[Any], recipes: Iterable[Record]) -> str:
+    """Return why values without names cannot be records; empty if they can."""
+    try:
+        check_whole(records, recipes)
+    except DataError as error:
+        return str(error)
+    return ""
+
+
+def _values(tensor: Tensor, whole: bool = False) -> Any:
+    """Return the value of each sample: text, bytes, a number, or an array."""
+    values = tensor.values[:, 0] if tensor.values.shape[1:] == (1,) else tensor.values
+    if tensor.datatype == BYTES:
+        if values.ndim > 1:
+            where = where_of("input", tensor.name)
+            raise RequestError(f"{where}: must be BYTES [N], not {list(values.shape)}")
+        return [_text(each) for each in values]
+    if values.ndim == 1:
+        return values.tolist()
+    return values if whole else list(values)
+
+
+def _text(data: bytes) -> str | bytes:
+    """Return bytes as text if they are text."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data
+
+
+def _raw(data: bytes) -> bytes:
+    """Return the bytes of an image file, of which JSON can only hold base64."""
+    if not data or not data[:1].isascii():
+        return data  # no JPEG and no PNG begins with a letter
+    try:
+        return base64.b64decode(data, validate=True)
+    except binascii.Error:
+        return data
+
+
+def _image_reason(error: Exception) -> str:
+    reason = reason_of(error)
+    if isinstance(error, CommitteeError):
+        return reason
+    return "no JPEG or PNG image" if reason.startswith("no image") else f"broken image ({reason})"
+
+
+def _check_names(inputs: Collection[str], names: Sequence[str]) -> None:
+    """Refuse inputs that the cascade does not have, and name those that are missing."""
+    for name in inputs:
+        if name not in names:
+            raise RequestError(str(UnknownNameError.of("request", "input", name[:60], names)))
+    missing = [name for name in names if name not in inputs]
+    if missing:
+        raise RequestError(f"request: no input {listed(missing)}")
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} of {named(name)}" for name, count in list(counts.items())[:5])
+
+
+def _datatype_of(recipes: Iterable[Record], name: str) -> str:
+    """Return the type of a column; BYTES where models leave it open."""
+    for recipe in recipes:
+        for each in recipe.fields:
+            types = dict(zip(each.columns, each.types, strict=False))
+            dtype = each.dtype or types.get(name, "")
+            if dtype and (name in each.columns or not each.columns):
+                return _DATATYPES.get(dtype, dtype.upper())
+    return BYTES
