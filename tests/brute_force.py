@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from committee import Cascade, Pool
-from committee.selection.statistics import percentile_thresholds
+from committee.selection.statistics import _percentile_thresholds
 
 Row = list[float]
 Stages = Sequence[tuple[Sequence[str], float]]
@@ -187,7 +187,7 @@ class Oracle:
 
     def _choices(self, prefix: tuple[str, ...]) -> list[float]:
         scores = np.array([score for _, score in self.judge(prefix)], np.float64)
-        return [-math.inf, *percentile_thresholds(scores, self.grid).tolist(), math.inf]
+        return [-math.inf, *_percentile_thresholds(scores, self.grid).tolist(), math.inf]
 
 
 def beats(one: Tried, other: Tried) -> bool:

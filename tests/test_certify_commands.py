@@ -15,7 +15,7 @@ import pytest
 
 from committee import Cascade, Certificate, Pool, certify
 from committee.certificates.disagreements import disagreements
-from committee.certificates.stages import stage_gaps
+from committee.certificates.stages import _stage_gaps
 from committee.cli import main
 from committee.errors import CascadeError
 from committee.report.text import at_thresholds
@@ -373,7 +373,7 @@ def test_evaluate_prints_the_gap_per_stage_with_bounds(world, capsys):
     found = json_of("evaluate c.json store --per-stage", capsys)["per_stage"]
     assert (found["reference"], found["level"], found["measure"]) == ("large", 0.9, "top-1")
     pool = Pool.load("store/test")
-    gaps = stage_gaps(Cascade.load("c.json"), Cascade.of(["large"]), pool, level=0.9)
+    gaps = _stage_gaps(Cascade.load("c.json"), Cascade.of(["large"]), pool, level=0.9)
     assert found["stages"] == json.loads(json.dumps([gap.to_json() for gap in gaps]))
     assert sum(stage["samples"] for stage in found["stages"]) == SIZES["test"]
     for stage in found["stages"]:

@@ -23,7 +23,13 @@ from committee.report.page import page_of
 from committee.report.rows import Report, merged
 from committee.report.text import versus
 from committee.rule.origin import RecordedTarget
-from committee.selection.notes import few_samples, notes_of, of_comparison, target_of, within_chance
+from committee.selection.notes import (
+    _within_chance,
+    few_samples,
+    notes_of,
+    of_comparison,
+    target_of,
+)
 from committee.selection.paired import Comparison, compare
 from committee.selection.targets import Target, promises_of
 from committee.spec.task import CLASSIFICATION
@@ -416,5 +422,5 @@ def test_few_samples_that_score_the_same_have_no_spread_of_nothing() -> None:
     alike = Evaluation("val", 4, 1.0, 1.0, 1.0, "macs", (1.0,), "mIoU", bounds=(1.0, 1.0))
     (told,) = few_samples(alike, CLASSIFICATION)
     assert "±" not in told
-    told = within_chance("b", "a", 0.0, 0.0, 32, CLASSIFICATION)
+    told = _within_chance("b", "a", 0.0, 0.0, 32, CLASSIFICATION)
     assert told == "`b` and `a` score the same on these 32 samples; any difference is within chance"

@@ -37,7 +37,7 @@ from committee.models.load import load_model
 from committee.models.pool_file import read_pool_file
 from committee.pool.metrics import Exits
 from committee.rule.outputs import Outputs
-from committee.rule.scores import confidence_of, tile_max_prob
+from committee.rule.scores import _confidence_of, _tile_max_prob
 from committee.segment import metric as metric_module
 from committee.segment.bilinear import bilinear
 from committee.segment.counting import Table, count_tiles, keys_of
@@ -46,7 +46,7 @@ from committee.segment.outputs import pixel_logits
 from committee.segment.predict import predict_tiles
 from committee.segment.run import Segmenter, segment_into
 from committee.segment.settings import read_settings
-from committee.segment.store import chunk_name, encoded_tiles, load_tiles
+from committee.segment.store import _load_tiles, chunk_name, encoded_tiles
 from committee.segment.tiling import Grid
 from committee.selection.evaluate_many import evaluate_all
 from committee.selection.exhaustive import search
@@ -58,7 +58,7 @@ from committee.selection.fixed_models import (
 )
 from committee.selection.front import undominated
 from committee.selection.greedy import greedy
-from committee.selection.statistics import percentile_thresholds
+from committee.selection.statistics import _percentile_thresholds
 from committee.spec.task import SEMANTIC_SEGMENTATION
 from dense_world import CLASSES, IGNORED, SIZE, predicted, write_world
 
@@ -143,23 +143,23 @@ def slow_score(logits, above):
 def test_score_of_tiles_is_the_mean_over_pixels_that_count(above):
     logits = np.random.default_rng(1).normal(0, 2, (5, 4, 3, 6)).astype(np.float32)
     expected = [slow_score(each, above) for each in logits]
-    assert tile_max_prob(logits, above=above) == pytest.approx(expected, abs=1e-14)
+    assert _tile_max_prob(logits, above=above) == pytest.approx(expected, abs=1e-14)
     # Row by row: what stands beside a tile does not change its score.
-    assert tile_max_prob(logits[2:3], above=above)[0] == tile_max_prob(logits, above=above)[2]
+    assert _tile_max_prob(logits[2:3], above=above)[0] == _tile_max_prob(logits, above=above)[2]
 
 
 def test_a_tile_without_a_pixel_that_counts_goes_on():
-    assert tile_max_prob(np.zeros((1, 4, 2, 2)), above=0.5).tolist() == [0.0]
+    assert _tile_max_prob(np.zeros((1, 4, 2, 2)), above=0.5).tolist() == [0.0]
 
 
 def test_names_of_tile_confidences():
     values = np.array([[[[0.9, 0.4]], [[0.1, 0.6]]]])
-    assert confidence_of("tile_max_prob>0.7")(values, "probabilities").tolist() == [0.9]
-    assert confidence_of("tile_max_prob")(values, "probabilities").tolist() == [0.75]
-    assert confidence_of("tile_max_prob>x") is None
-    assert confidence_of("max_prob>0.5") is None
+    assert _confidence_of("tile_max_prob>0.7")(values, "probabilities").tolist() == [0.9]
+    assert _confidence_of("tile_max_prob")(values, "probabilities").tolist() == [0.75]
+    assert _confidence_of("tile_max_prob>x") is None
+    assert _confidence_of("max_prob>0.5") is None
     with pytest.raises(ShapeError, match="tiles, classes, height, width"):
-        tile_max_prob(np.zeros((2, 3)))
+        _tile_max_prob(np.zeros((2, 3)))
 
 
 def counts_of(truth, guess, classes, ignore):
@@ -194,7 +194,7 @@ def test_miou_equals_torchmetrics(absent, ignore):
 
 def test_miou_of_nothing_is_nan_and_refused_by_name(store):
     assert np.isnan(mean_iou(np.zeros(6, int)))
-    pool = load_tiles(store / "val", "full")
+    pool = _load_tiles(store / "val", "full")
     table = pool.table
     for counts in (table.both, table.predicted, table.labelled):
         counts[...] = 0
@@ -308,8 +308,8 @@ def test_front_equals_the_brute_force_of_all_logits(world, store, grid):
     """All cascades of two models over a grid of 4 thresholds, run on all logits."""
     slow = Slow(world, "val")
     divided = next(g for g in slow.settings.grids if g.name == grid)
-    pool = load_tiles(store / "val", grid).only(
-        [n for n in load_tiles(store / "val", grid).names if "medium" not in n]
+    pool = _load_tiles(store / "val", grid).only(
+        [n for n in _load_tiles(store / "val", grid).names if "medium" not in n]
     )
     front = search(pool, 2, grid=4, metric=MEAN_IOU)
     costs, figures = [], []
@@ -329,7 +329,7 @@ def test_front_equals_the_brute_force_of_all_logits(world, store, grid):
                 for tile in divided.cut(slow.logits(first, image)).astype(np.float64)
             ]
             assert second_name in pool.names
-            for threshold in [*percentile_thresholds(np.array(scores), 4), np.inf]:
+            for threshold in [*_percentile_thresholds(np.array(scores), 4), np.inf]:
                 maps, exits = slow.decide([(first,), (second,)], [threshold], divided)
                 costs.append(price[first] + price[second] * divided.overhead * (exits > 0).mean())
                 figures.append(slow.miou(maps))
@@ -351,7 +351,7 @@ def test_evaluation_is_the_run_is_the_definition(world, store, grid, combine):
     slow = Slow(world, "test")
     divided = next(g for g in slow.settings.grids if g.name == grid)
     later = "" if grid == "full" else f"@{grid}"
-    pool = load_tiles(store / "test", grid)
+    pool = _load_tiles(store / "test", grid)
     names = [("small",), (f"medium{later}",), (f"large{later}",)]
     kept = pool.table
 
@@ -405,7 +405,7 @@ def test_a_pool_of_images_finds_the_division_of_each_committee(store):
     for grid in ("full", "12+4", "10+4"):
         later = "" if grid == "full" else f"@{grid}"
         cascade = Cascade.of(["small", f"large{later}"], [0.8])
-        own = load_tiles(store / "val", grid)
+        own = _load_tiles(store / "val", grid)
         assert evaluate(cascade, pool) == evaluate(cascade, own, metric=MEAN_IOU)
         assert evaluate_all([cascade, cascade], pool) == 2 * [evaluate(cascade, own)]
     assert (pool.metric, pool.keeps_outputs) == (MEAN_IOU, False)
@@ -416,7 +416,7 @@ def test_a_pool_of_images_finds_the_division_of_each_committee(store):
 def test_search_over_all_tiles_is_the_best_of_each_size(store):
     pool, judge = Pool.load(store / "val"), Pool.load(store / "test")
     front = search(pool, grid=10, test=judge)
-    apart = [search(load_tiles(store / "val", grid), grid=10) for grid in ("full", "12+4", "10+4")]
+    apart = [search(_load_tiles(store / "val", grid), grid=10) for grid in ("full", "12+4", "10+4")]
     found = [(c.evaluation.average_cost, c.evaluation.accuracy) for f in apart for c in f]
     best = undominated(*(np.array(each) for each in zip(*found, strict=True)))
     ours = [(c.evaluation.average_cost, c.evaluation.accuracy) for c in front]
@@ -461,7 +461,7 @@ def test_an_ensemble_becomes_the_cheapest_cascade_over_tiles_of_any_size(store):
 def test_targets_of_a_front_of_segmentation(store):
     front = search(Pool.load(store / "val"))
     choice = front.matching("large")
-    alone = evaluate(Cascade.of(["large"]), load_tiles(store / "val"), metric=MEAN_IOU)
+    alone = evaluate(Cascade.of(["large"]), _load_tiles(store / "val"), metric=MEAN_IOU)
     assert choice.evaluation.accuracy >= alone.accuracy - 1e-9
     assert choice.evaluation.average_cost <= alone.average_cost
     assert front.at_least(alone.accuracy).evaluation == choice.evaluation
@@ -493,7 +493,7 @@ def test_predict_goes_on_where_it_was_and_mends_what_is_damaged(world, tmp_path)
     with pytest.raises(Stopped):
         predict_tiles(pool, data, tmp_path / "s", allow_code=code, progress=stop)
     with pytest.raises(DamagedError, match="Run the same committee predict"):
-        load_tiles(tmp_path / "s" / "val")
+        _load_tiles(tmp_path / "s" / "val")
     seen, notes = [], []
     folder = predict_tiles(
         pool, data, tmp_path / "s", allow_code=code, progress=lambda *a: seen.append(a)
@@ -506,7 +506,7 @@ def test_predict_goes_on_where_it_was_and_mends_what_is_damaged(world, tmp_path)
     victim = folder / f"{chunk_name('val2.png')}.npz"
     victim.write_bytes(victim.read_bytes()[:-200] + bytes(200))
     with pytest.raises(DamagedError, match=r"tiles of 'val2\.png' are missing or damaged"):
-        load_tiles(folder)
+        _load_tiles(folder)
     predict_tiles(pool, data, tmp_path / "s", allow_code=code, note=notes.append)
     assert notes == ["val2.png: its damaged counts are computed again"]
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
@@ -530,8 +530,8 @@ def test_what_chooses_must_not_judge(world, store):
 @pytest.mark.parametrize(
     ("ask", "error", "told"),
     [
-        (lambda s: load_tiles(s / "val", "64+0"), UnknownNameError, "no tiles of size '64\\+0'"),
-        (lambda s: load_tiles(s / "cal"), StoreError, "There are: test, val"),
+        (lambda s: _load_tiles(s / "val", "64+0"), UnknownNameError, "no tiles of size '64\\+0'"),
+        (lambda s: _load_tiles(s / "cal"), StoreError, "There are: test, val"),
         (lambda s: Pool.load(s / "val", calibrated=True), StoreError, "nothing to calibrate"),
         (lambda s: Pool.load(s / "val", ["huge"]), UnknownNameError, "no model 'huge'"),
         (lambda s: Pool.load(s / "val").rows([0], "a"), MisalignedError, "divided in parts"),
@@ -541,14 +541,14 @@ def test_what_chooses_must_not_judge(world, store):
         (lambda s: search(Pool.load(s / "val"), 4), CascadeError, "must be 1 to 3"),
         (
             lambda s: evaluate(
-                Cascade.of(["small", "large"], [0.8]), load_tiles(s / "val", "12+4")
+                Cascade.of(["small", "large"], [0.8]), _load_tiles(s / "val", "12+4")
             ),
             CascadeError,
             "small -> large: a committee begins with models that see whole images",
         ),
-        (lambda s: load_tiles(s.parent), StoreError, "no store of tiles"),
+        (lambda s: _load_tiles(s.parent), StoreError, "no store of tiles"),
         (
-            lambda s: search(load_tiles(s / "val"), 2, combine="mean_probabilities"),
+            lambda s: search(_load_tiles(s / "val"), 2, combine="mean_probabilities"),
             CascadeError,
             "combined by mean_logits",
         ),
@@ -651,7 +651,7 @@ def test_models_that_are_wrong(tmp_path, name, error, told):
 
 @pytest.fixture(scope="module")
 def cascade(store):
-    pool = load_tiles(store / "val", "12+4")
+    pool = _load_tiles(store / "val", "12+4")
     found = Cascade.of(["small", "large@12+4"], [0.85], confidence="tile_max_prob>0.6")
     return replace(pool.described(found), classes=CLASSES)
 

@@ -19,7 +19,7 @@ from committee.export.bundle import write_bundle
 from committee.export.graph import write_graph
 from committee.export.torch_module import as_module
 from committee.segment.run import Segmenter
-from committee.segment.store import load_tiles
+from committee.segment.store import _load_tiles
 from dense_world import CLASSES, SIZE, predicted, write_world
 from export_world import bare_python
 
@@ -61,7 +61,7 @@ def world(tmp_path_factory):
 def cascade_of(world, grid, combine="mean_logits"):
     """Of two models; about half of the tiles go on."""
     later = "" if grid == "full" else f"@{grid}"
-    pool = load_tiles(world / "store" / "val", grid)
+    pool = _load_tiles(world / "store" / "val", grid)
     middle = np.median(pool.table.scores_of(("small",), np.arange(len(pool))))
     confidence = pool.confidence_or("")
     cascade = Cascade.of(["small", f"large{later}"], [float(middle)], confidence, combine)

@@ -26,7 +26,7 @@ from committee.models.pool_file import read_pool_file
 from committee.pool.prefixes import prefixes_of
 from committee.segment.predict import predict_tiles
 from committee.segment.run import Segmenter, _classes_image
-from committee.segment.store import left_out, load_tiles
+from committee.segment.store import _load_tiles, left_out
 from committee.spec.preprocessing import Preprocessing
 from dense_world import CLASSES, IGNORED, SIZE, predicted, write_world
 from test_dense_bundle import write_onnx
@@ -307,7 +307,7 @@ def test_turned_images_count_and_decide_as_upright_ones(tmp_path: Path) -> None:
         turn(image, orientation)
     predict_tiles(pool, data, tmp_path / "turned", batch_size=16)
     for grid in ("full", "10+4"):
-        one, two = (load_tiles(tmp_path / s / "val", grid) for s in ("turned", "upright"))
+        one, two = (_load_tiles(tmp_path / s / "val", grid) for s in ("turned", "upright"))
         for name in one.names:
             first, second = (
                 prefixes_of(pool).scored((name,), np.arange(len(pool))) for pool in (one, two)
@@ -325,7 +325,7 @@ def test_turned_images_count_and_decide_as_upright_ones(tmp_path: Path) -> None:
 
 
 def with_models(store: Path) -> Cascade:
-    pool = load_tiles(store / "val", "10+4")
+    pool = _load_tiles(store / "val", "10+4")
     cascade = Cascade.of(["small", "large@10+4"], [0.5], confidence="tile_max_prob>0.6")
     return pool.described(cascade)
 

@@ -19,7 +19,7 @@ from committee.report.command import saving_of
 from committee.report.page import page_of
 from committee.report.rows import Report
 from committee.segment.metric import mean_iou, paired_estimate
-from committee.segment.store import load_tiles
+from committee.segment.store import _load_tiles
 from committee.segment.tile_maps import _tile_exits, _tiles_figure, tile_sections
 from committee.study.analyses import figure_of, run_study
 from committee.study.context import study_of
@@ -78,10 +78,10 @@ def test_each_size_of_tiles_has_its_own_best_committees(store, study, findings):
     rows = records(found(findings, "tiles").tables[0])
     assert [row["committee"] for row in rows[:3]] == ["small", "medium", "large"]
     best = max(study.singles, key=lambda single: single.val.accuracy).name
-    goal = evaluate(Cascade.of([best]), load_tiles(store / "val"))
+    goal = evaluate(Cascade.of([best]), _load_tiles(store / "val"))
     for name, own in itertools.groupby(rows[3:], key=lambda row: row["tiles"]):
-        front = search(load_tiles(store / "val", name), grid=20)
-        test = load_tiles(store / "test", name)
+        front = search(_load_tiles(store / "val", name), grid=20)
+        test = _load_tiles(store / "test", name)
         wanted = [
             front.at_least(goal.accuracy),
             front.at_most(0.7 * goal.average_cost),

@@ -22,7 +22,7 @@ from safetensors.numpy import save_file
 from committee import Cascade, Pool, Runner, evaluate, reading, search
 from committee.cli import main
 from committee.errors import CascadeError, ChangedError, CommitteeError, StoreError
-from committee.run.results import Result, write_results
+from committee.run.results import Result, _write_results
 from committee.spec.cost import Cost
 from committee.spec.model import ImportedModel
 from committee.store.import_predictions import import_predictions
@@ -782,7 +782,7 @@ def test_complex_outputs_are_refused_before_anything_is_written(tmp_path: Path) 
 def test_results_of_ours_name_their_samples_as_they_were(tmp_path: Path) -> None:
     ids = [f"={i}\r.png" for i in range(9)]
     rows = [Result(name, i % 3, "cat", 0.5, 0, None, i % 3) for i, name in enumerate(ids)]
-    path = write_results(tmp_path / "a.csv", rows)
+    path = _write_results(tmp_path / "a.csv", rows)
     assert read_table(path).read("id").tolist() == ids
 
 

@@ -15,7 +15,7 @@ import committee as cm
 from brute_force import Oracle
 from committee.cli import main
 from committee.pool.intervals import mean_interval, paired_difference, weighted_mean
-from committee.report.classes import ClassLosses, class_losses, losses_of
+from committee.report.classes import _ClassLosses, _losses_of, class_losses
 from committee.report.rows import Report
 from strategies import RULES, pools
 
@@ -229,7 +229,7 @@ def test_classes_without_samples_do_not_count():
     assert found.correct is None
 
 
-def losses(report: Report) -> ClassLosses:
+def losses(report: Report) -> _ClassLosses:
     found = class_losses(report)
     assert found is not None
     return found
@@ -280,7 +280,7 @@ def test_the_intervals_of_all_classes_hold_together():
         pool = cm.Pool.from_arrays(labels, {"a": np.eye(5)[labels]}, kind="logits")
         drawn = rng.random(150)
         gaps = np.where(drawn < wins[labels], 1, np.where(drawn > 1 - lost[labels], -1, 0))
-        found = losses_of(gaps, pool, "large", "top-1")
+        found = _losses_of(gaps, pool, "large", "top-1")
         true = wins - lost
         inside += all(
             each.difference.low <= true[int(each.name)] <= each.difference.high
@@ -293,7 +293,7 @@ def test_a_class_that_surely_loses_is_named_before_one_that_seems_to_lose_more()
     labels = np.array([0] * 200 + [1] * 2)
     gaps = np.array([-1] * 40 + [0] * 160 + [-1, 0])
     pool = cm.Pool.from_arrays(labels, {"a": np.eye(2)[labels]}, kind="logits")
-    found = losses_of(gaps, pool, "large", "top-1")
+    found = _losses_of(gaps, pool, "large", "top-1")
     assert [each.name for each in found.classes] == ["0", "1"]
     assert found.sentence.startswith("2 of 2 classes lose against large on ")
     assert found.sentence.endswith("surely '0'.")

@@ -21,7 +21,7 @@ from committee.rule.cascade import Cascade
 from committee.segment.predict import predict_tiles
 from committee.segment.run import Segmenter
 from committee.segment.settings import _Tiles, read_settings
-from committee.segment.store import load_tiles
+from committee.segment.store import _load_tiles
 from committee.spec.preprocessing import Preprocessing
 from committee.spec.views import Views
 
@@ -121,7 +121,7 @@ def scene(root: Path, pool: PoolFile, store: Path) -> dict[str, Array]:
     with np.load(next(folder.glob("*.npz"))) as arrays:
         kept = dict(arrays)
     grid = settings.grids[0].name
-    own = load_tiles(folder, grid)
+    own = _load_tiles(folder, grid)
     cascade = Cascade.of(["m"], confidence=settings.confidence)
     cascade = replace(cascade, models={"m": own.specs["m"]})
     segmenter = Segmenter(cascade, allow_code=code)

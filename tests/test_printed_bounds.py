@@ -9,9 +9,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import committee as cm
-from committee.certificates.certificate import Certificate, Checked, Outcome, level_text, share_text
+from committee.certificates.certificate import (
+    Certificate,
+    Checked,
+    _Outcome,
+    level_text,
+    share_text,
+)
 from committee.certificates.stages import Gaps, StageGap
-from committee.report.promise import certificate_figures, gaps_table
+from committee.report.promise import _certificate_figures, gaps_table
 from committee.text import human_cost, percent, points, to_decimals, to_digits
 from test_certificate_travels import certified
 
@@ -100,7 +106,7 @@ def test_the_sentence_of_a_share(bound: float, promise: str) -> None:
 def test_what_new_samples_say(one: float, two: float, promise: str) -> None:
     low, high = sorted((abs(one), abs(two)) if promise == "at least" else (one, two))
     certificate = Certificate.of(certified(CASCADE, promise=promise))
-    found = Checked("test", certificate, Outcome("open", low, low, high, 100))
+    found = Checked("test", certificate, _Outcome("open", low, low, high, 100))
     down, up = map(number, found.lines[1].split("bounds")[1].split("and"))
     assert down <= 100 * low + NOISE
     assert up >= 100 * high - NOISE
@@ -136,4 +142,4 @@ def test_the_figures_of_a_share(bound: float, margin: float) -> None:
 
 def figures_of(**changes: object) -> dict[str, str]:
     cascade = certified(CASCADE, unit="ms", **changes)
-    return dict(certificate_figures(Certificate.of(cascade)))
+    return dict(_certificate_figures(Certificate.of(cascade)))

@@ -15,7 +15,7 @@ from committee.errors import ChangedError, CostError, ModelError, StoreError, Un
 from committee.models.load import load_model
 from committee.models.pool_file import read_pool_file
 from committee.predict import predict
-from committee.profile.measure import FEWEST, Timing, profile, timed
+from committee.profile.measure import FEWEST, _timed, _Timing, profile
 from committee.spec.cost import Cost, CostTable
 from committee.spec.model import ModelSpec
 from committee.spec.preprocessing import Preprocessing
@@ -46,7 +46,7 @@ def pair(calls: list[tuple[str, int]]) -> list[Any]:
 def test_models_are_warm_and_take_turns() -> None:
     calls: list[tuple[str, int]] = []
     shown: list[tuple[int, int]] = []
-    timings = timed(pair(calls), 6, calls=7, progress=lambda *at: shown.append(at))
+    timings = _timed(pair(calls), 6, calls=7, progress=lambda *at: shown.append(at))
     warm = [(name, rows) for name in "ab" for rows in (1, 2, 4, 6, 6)]
     turns = [(name, 6) for turn in range(7) for name in ("aabb" if turn % 2 == 0 else "bbaa")]
     assert calls == warm + turns
@@ -55,11 +55,11 @@ def test_models_are_warm_and_take_turns() -> None:
 
 
 def test_time_that_is_up_ends_the_turns_but_not_before_the_fewest() -> None:
-    assert [len(each.ms) for each in timed(pair([]), calls=50, seconds=0)] == [FEWEST, FEWEST]
+    assert [len(each.ms) for each in _timed(pair([]), calls=50, seconds=0)] == [FEWEST, FEWEST]
 
 
 def test_percentiles_and_throughput() -> None:
-    timing = Timing(4, np.arange(101.0))
+    timing = _Timing(4, np.arange(101.0))
     told = timing.to_json()
     assert (told["p50"], told["p90"], told["p99"], told["calls"]) == (50, 90, 99, 101)
     assert told["ms_per_sample"] == 12.5
@@ -70,7 +70,7 @@ def test_a_batch_that_memory_would_not_hold_is_refused(monkeypatch: pytest.Monke
     monkeypatch.setattr("committee.profile.measure._peak_bytes", lambda: next(taken))
     monkeypatch.setattr("committee.profile.measure._available_bytes", lambda: 1.5e9)
     with pytest.raises(ModelError, match=r"batches of 2 would take about 2.0 GB.*--batch-size"):
-        timed(pair([]), 8)
+        _timed(pair([]), 8)
 
 
 def test_a_profile_has_counted_given_and_measured_costs(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from committee.export.graph import write_graph
 from committee.export.torch_module import as_module
 from committee.models.load import load_model, specs_of
 from committee.models.pool_file import read_pool_file
-from committee.run.verify import ModuleWay, OfflineWay, agreement, on_engine, stored_way, verify
+from committee.run.verify import ModuleWay, OfflineWay, _stored_way, agreement, on_engine, verify
 
 ROOT = Path(__file__).parent.parent
 DATA, LITE = ROOT.parent / "shared" / "data", ROOT / "examples" / "efficientnet_lite"
@@ -96,7 +96,7 @@ def test_cifar_networks_decide_as_torch(cifar, tmp_path, monkeypatch):
     graph = write_graph(cascade, tmp_path / "cascade.onnx", onnx=files)
     images = open_data(folder / "cifar10_all.npz", rows=SOME)
     ways = {
-        "torch, stored": stored_way(cascade, pool, images),
+        "torch, stored": _stored_way(cascade, pool, images),
         "torch": OfflineWay(cm.Runner(cascade, allow_code=code), BATCH),
         "graph": OfflineWay(cm.Runner(graph), BATCH),
         "module": ModuleWay(as_module(cascade, allow_code=code), BATCH),

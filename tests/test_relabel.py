@@ -23,7 +23,7 @@ from committee.errors import ChangedError, CommitteeError, StoreError
 from committee.pool.samples import Samples
 from committee.predict import predict
 from committee.rule.calibration import Calibration
-from committee.run.results import Result, write_results
+from committee.run.results import Result, _write_results
 from committee.store.calibrations import _write_calibrations
 from committee.store.relabel import relabel
 from committee.text import csv_text
@@ -278,7 +278,7 @@ def test_names_are_found_behind_the_apostrophe_of_a_csv(world: World, form: str)
     path = world.folder / "labels.csv"
     if form == "results":
         rows = zip(ids, AFTER.tolist(), strict=True)
-        write_results(
+        _write_results(
             path, [Result(name, 0, "cat", 1.0, 0, None, k, CLASSES[k]) for name, k in rows]
         )
     else:

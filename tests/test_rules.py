@@ -20,7 +20,7 @@ from committee.cli import main
 from committee.report.rules import choices_by_rule, unusual_rule
 from committee.rule.scores import score
 from committee.selection.fixed_models import threshold_front
-from committee.selection.rules import rules_of
+from committee.selection.rules import _rules_of
 from committee.selection.targets import Target
 from strategies import RULES, pools, random_pool
 from test_every_kind import write_store
@@ -33,7 +33,7 @@ WORLDS = runpy.run_path(str(Path(__file__).parents[1] / "benchmarks" / "worlds.p
 def test_auto_is_the_front_of_all_rules(data):
     kind = data.draw(st.sampled_from(["logits", "probabilities", "decisions"]))
     pool = data.draw(pools(kind))
-    rules = rules_of(pool, "auto", "auto")
+    rules = _rules_of(pool, "auto", "auto")
     assert {(kind, *rule[:2]) for rule in rules} == {rule for rule in RULES if rule[0] == kind}
     front = cm.search(pool, combine="auto", confidence="auto", grid=2, threads=1)
     tried = [

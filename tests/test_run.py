@@ -33,7 +33,7 @@ from committee.predict import predict
 from committee.rule.flow import Decisions
 from committee.rule.origin import Origin
 from committee.run.offline import Progress, run_into, run_offline
-from committee.run.results import Result, check_ending, check_free, read_results, write_results
+from committee.run.results import Result, _write_results, check_ending, check_free, read_results
 from committee.run.timing import timed
 from committee.run.verify import agreement
 from small_world import dataset, decisions_pool, read_pool
@@ -326,10 +326,10 @@ READERS = {
 
 @pytest.mark.parametrize("ending", READERS)
 def test_results_are_read_back_as_they_were(tmp_path: Path, ending: str) -> None:
-    path = write_results(tmp_path / f"results{ending}", RESULTS)
+    path = _write_results(tmp_path / f"results{ending}", RESULTS)
     assert READERS[ending](path) == [vars(result) for result in RESULTS]
     assert read_results(path) == RESULTS
-    empty = write_results(tmp_path / f"empty{ending}", [])
+    empty = _write_results(tmp_path / f"empty{ending}", [])
     assert READERS[ending](empty) == []
 
 
@@ -439,7 +439,7 @@ def test_a_run_goes_on_only_with_the_same(stored: Pool, some: ArrayDataset, tmp_
 def test_results_that_are_there_stay_but_a_run_that_was_stopped_goes_on(tmp_path: Path) -> None:
     out = tmp_path / "results.csv"
     check_free(out)
-    write_results(out, RESULTS)
+    _write_results(out, RESULTS)
     with pytest.raises(DataError, match=r"results\.csv: is there already; .*--overwrite"):
         check_free(out)
     (tmp_path / "results.csv.part").mkdir()
@@ -451,7 +451,7 @@ def test_results_that_are_there_stay_but_a_run_that_was_stopped_goes_on(tmp_path
 
 def test_results_of_unknown_form_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"results can be written as .csv, .jsonl, .parquet"):
-        write_results(tmp_path / "results.xlsx", RESULTS)
+        _write_results(tmp_path / "results.xlsx", RESULTS)
 
 
 def test_timing_decides_as_ever_and_times_every_image(stored: Pool, some: ArrayDataset) -> None:

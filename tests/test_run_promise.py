@@ -20,7 +20,7 @@ from committee.models.pool_file import read_pool_file
 from committee.rule.origin import Origin, Promised
 from committee.run.offline import run_into
 from committee.run.promise import Promise, _p_value
-from committee.run.results import Result, read_results, write_results
+from committee.run.results import Result, _write_results, read_results
 from committee.spec.model import ImportedModel
 from pool_changes import with_specs
 from small_world import CLASSES, CODE, code_of, dataset, images, samples, write_npz, write_pool
@@ -195,6 +195,6 @@ def test_results_name_labels_and_classes_without_names_are_numbers(
 def test_names_that_are_no_unicode_are_written_escaped(tmp_path: Path, ending: str) -> None:
     name = b"caf\xe9.png".decode("utf-8", "surrogateescape")
     result = Result(name, 0, "\ud800", 1.0, 0, None, None)
-    path = write_results(tmp_path / f"out{ending}", [result])
+    path = _write_results(tmp_path / f"out{ending}", [result])
     [found] = read_results(path)
     assert (found.id, found.class_name) == ("caf\\xe9.png", "\\ud800")

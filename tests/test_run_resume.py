@@ -26,7 +26,7 @@ from committee.errors import ChangedError, DataError
 from committee.models.load import load_model
 from committee.models.pool_file import read_pool_file
 from committee.run.offline import run_into
-from committee.run.results import Result, read_results, write_results
+from committee.run.results import Result, _write_results, read_results
 from committee.store.chunks import exclusive, is_begun
 from committee.text import from_cell
 from small_world import CLASSES, code_of, dataset, images, write_npz, write_pool
@@ -376,7 +376,7 @@ def test_a_manifest_that_was_altered_is_called_so(
 def test_results_hold_every_character_of_a_name(tmp_path: Path, ending: str) -> None:
     names = ["a\rb.png", "a\r\nb", 'a"\nb,', "\r", "=1\r", "", "plain"]
     rows = [Result(name, 0, name, 0.5, 0, None, None) for name in names]
-    path = write_results(tmp_path / f"out{ending}", rows)
+    path = _write_results(tmp_path / f"out{ending}", rows)
     assert read_results(path) == rows
     if ending == ".csv":
         with path.open(newline="", encoding="utf-8") as file:

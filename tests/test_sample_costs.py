@@ -16,7 +16,7 @@ from committee.errors import CommitteeError, CostError, Infeasible
 from committee.pool.pool import Pool
 from committee.report.page import page_of
 from committee.report.rows import Report
-from committee.selection.statistics import percentile_thresholds
+from committee.selection.statistics import _percentile_thresholds
 
 NAMES = ("a", "b", "c")
 
@@ -73,7 +73,7 @@ def test_search_finds_what_every_cascade_tried_one_by_one_gives(world):
     for size in (1, 2, 3):
         for stages in itertools.permutations(NAMES, size):
             choices = [
-                [-np.inf, np.inf, *percentile_thresholds(outputs[stage][1], 4)]
+                [-np.inf, np.inf, *_percentile_thresholds(outputs[stage][1], 4)]
                 for stage in stages[:-1]
             ]
             for thresholds in itertools.product(*choices):

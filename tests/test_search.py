@@ -18,7 +18,7 @@ from committee.rule.cascade import ALWAYS, NEVER
 from committee.selection import numpy_sweep as surface_module
 from committee.selection.front import undominated
 from committee.selection.numpy_sweep import Step, surfaces
-from committee.selection.statistics import percentile_thresholds, prefix_table
+from committee.selection.statistics import _percentile_thresholds, prefix_table
 from committee.selection.sweep import CLEARLY, dominated, pareto_envelope
 from committee.spec.cost import Cost
 from committee.spec.model import ImportedModel
@@ -368,7 +368,7 @@ def exit_sets(scores, thresholds) -> set[bytes]:
 @given(scores, st.sampled_from([1, 2, 4, 16, 64]))
 def test_thresholds_exit_what_percentiles_exit(method, scores, grid):
     percentiles = np.percentile(scores, np.arange(1, grid + 1) * (100 / grid), method=method)
-    ours = percentile_thresholds(scores, grid)
+    ours = _percentile_thresholds(scores, grid)
     assert exit_sets(scores, ours) == exit_sets(scores, percentiles)
     assert len(ours) == len(exit_sets(scores, ours))
 
@@ -376,12 +376,12 @@ def test_thresholds_exit_what_percentiles_exit(method, scores, grid):
 def test_hundred_percentiles_exit_what_numpy_exits():
     scores = np.random.default_rng(0).normal(size=1001)
     percentiles = np.percentile(scores, np.arange(1, 101), method="higher")
-    assert exit_sets(scores, percentile_thresholds(scores, 100)) == exit_sets(scores, percentiles)
+    assert exit_sets(scores, _percentile_thresholds(scores, 100)) == exit_sets(scores, percentiles)
 
 
 @given(scores, st.integers(1, 30))
 def test_thresholds_rise_and_lie_off_the_scores(scores, grid):
-    thresholds = percentile_thresholds(scores, grid)
+    thresholds = _percentile_thresholds(scores, grid)
     assert (np.diff(thresholds) > 0).all()
     assert not np.isin(thresholds, scores).any()
     assert len(thresholds) <= grid
@@ -390,17 +390,17 @@ def test_thresholds_rise_and_lie_off_the_scores(scores, grid):
 def test_neighbouring_floats_are_told_apart():
     low = 0.5
     high = np.nextafter(low, 1)
-    assert percentile_thresholds(np.array([low, high]), 100).tolist() == [high]
+    assert _percentile_thresholds(np.array([low, high]), 100).tolist() == [high]
 
 
 def test_huge_scores_have_a_threshold_between():
-    thresholds = percentile_thresholds(np.array([1e308, 1.7e308]), 2)
+    thresholds = _percentile_thresholds(np.array([1e308, 1.7e308]), 2)
     assert 1e308 < thresholds[0] < 1.7e308
 
 
 def test_empty_grid_is_refused():
     with pytest.raises(errors.ShapeError, match="grid must be 1 to 65000"):
-        percentile_thresholds(np.array([1.0]), 0)
+        _percentile_thresholds(np.array([1.0]), 0)
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=12))

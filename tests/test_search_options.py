@@ -34,8 +34,8 @@ from committee.selection import approximations
 from committee.selection.fixed_models import threshold_front
 from committee.selection.options import OPTION_HELP, SearchKeywords, SearchOptions
 from committee.selection.sequences import every_sequence
-from committee.selection.statistics import percentile_thresholds, prefix_table
-from committee.selection.sweep import Batch, plain_sweep, sweep
+from committee.selection.statistics import _percentile_thresholds, prefix_table
+from committee.selection.sweep import Batch, _plain_sweep, sweep
 from committee.spec.cost import Cost
 from pool_changes import with_costs, with_families
 from strategies import CONFIDENCES, RULES, pools, random_pool
@@ -885,7 +885,7 @@ def test_threshold_sweep_goes_from_the_first_stage_to_the_ensemble(rule, data):
     swept = find()
     assert plainly(find) == swept
     scores = np.array([score for _, score in oracle.judge(tuple(names[:cut]))])
-    thresholds = percentile_thresholds(scores, grid).tolist()
+    thresholds = _percentile_thresholds(scores, grid).tolist()
     assert [m.cascade.thresholds for m in swept] == [(), *((t,) for t in thresholds), ()]
     assert swept[0].cascade.names == tuple(names[:cut])
     assert swept[-1].cascade.stages[0].models == tuple(names)
@@ -1482,7 +1482,7 @@ def test_points_that_fill_memory_are_thinned_alike():
     costs = np.array([[[pool.costs.values("macs")[name] for name in "cab"]]])
     batch = Batch(prefixes, costs, np.empty(0))
     fast = sweep(table, batch, np.empty(0), np.empty(0, np.int64))
-    slow = plain_sweep(table, batch, np.empty(0), np.empty(0, np.int64))
+    slow = _plain_sweep(table, batch, np.empty(0), np.empty(0, np.int64))
     for name in vars(slow):
         np.testing.assert_array_equal(getattr(fast, name), getattr(slow, name))
 

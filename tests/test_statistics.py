@@ -16,7 +16,7 @@ from committee.pool.prefixes import PrefixSource, prefixes_of
 from committee.rule.cascade import NEVER
 from committee.rule.scores import max_prob
 from committee.selection import approximations
-from committee.selection.approximations import compiled
+from committee.selection.approximations import _compiled
 from committee.selection.evaluate_many import evaluate_all
 from committee.selection.statistics import prefix_table
 from strategies import CONFIDENCES, RULES, calibrated_pools, pools, random_pool
@@ -138,7 +138,7 @@ def test_probabilities_of_many_classes(instruction_set, confidence, monkeypatch)
     random = np.random.default_rng(1)
     outputs = {name: random.dirichlet(np.full(333, 0.01), 200) for name in "abc"}
     pool = Pool.from_arrays(random.integers(0, 333, 200), outputs, kind="probabilities")
-    assert compiled(prefixes_of(pool, confidence, "mean_probabilities"))
+    assert _compiled(prefixes_of(pool, confidence, "mean_probabilities"))
     same_tables(prefixes_of(pool, confidence, "mean_probabilities"), monkeypatch, grid=100)
 
 
@@ -153,9 +153,9 @@ def test_threads_and_chunks_make_no_difference(monkeypatch):
 @needs_compiled
 def test_a_registered_confidence_is_not_taken_for_a_built_in():
     pool = random_pool(seed=1, models=2, samples=9)
-    assert compiled(prefixes_of(pool, "max_prob", "mean_logits"))
+    assert _compiled(prefixes_of(pool, "max_prob", "mean_logits"))
     cm.register_confidence("second_logit", lambda z, kind: -np.sort(np.float64(z), axis=1)[:, -2])
-    assert not compiled(prefixes_of(pool, "second_logit", "mean_logits"))
+    assert not _compiled(prefixes_of(pool, "second_logit", "mean_logits"))
     assert len(cm.search(pool, 2, confidence="second_logit"))
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from committee import Cascade, Pool, Runner, Stage
 from committee.cli import main
-from committee.cli.verify import flip_text
+from committee.cli.verify import _flip_text
 from committee.data.arrays import ArrayDataset
 from committee.embedded import FOLDER
 from committee.models.pool_file import read_pool_file
@@ -23,7 +23,7 @@ from committee.predict import THREADS, predict
 from committee.rule.cascade import ALWAYS, NEVER
 from committee.rule.flow import Decisions
 from committee.run.offline import run_offline
-from committee.run.verify import OfflineWay, OnlineWay, compare, stored_way, verify
+from committee.run.verify import OfflineWay, OnlineWay, _compare, _stored_way, verify
 from export_world import CASCADES, embedded, some_images
 from small_world import dataset, images, read_pool, samples, write_npz, write_pool
 from test_run_reading import Photographs, at_other_sizes
@@ -212,7 +212,7 @@ def test_what_a_flip_says() -> None:
     found = Decisions(
         np.array([1, 2, 2, 1]), np.array([0.9, 0.8, 0.53, 0.6]), np.array([0, 1, 0, 1])
     )
-    told = compare(cascade, ("p", "q", "r", "s"), ("one", promised), ("two", found))
+    told = _compare(cascade, ("p", "q", "r", "s"), ("one", promised), ("two", found))
     assert (told.samples, told.same_class, told.same_stage) == (4, 2, 2)
     assert [flip.id for flip in told.flips] == ["q", "r", "s"]
     assert [flip.stages for flip in told.flips] == [(0, 1), (1, 0), (1, 1)]
@@ -224,11 +224,11 @@ def test_what_a_flip_says() -> None:
     # Another cascade leaves where the rule has no threshold.
     for threshold in (ALWAYS, NEVER):
         open_ended = Cascade((Stage(("a",), threshold), Stage(("b",))))
-        (flip,) = compare(
+        (flip,) = _compare(
             open_ended, ("p", "q", "r", "s"), ("one", promised), ("two", found)
         ).flips[:1]
         assert flip.distance is None
-        assert flip_text(flip, open_ended).endswith("; stage 1 has no threshold")
+        assert _flip_text(flip, open_ended).endswith("; stage 1 has no threshold")
 
 
 def test_stored_predictions_are_found_by_name(tmp_path: Path) -> None:
@@ -237,7 +237,7 @@ def test_stored_predictions_are_found_by_name(tmp_path: Path) -> None:
     chain = replace(Cascade.of(["one", "two"], [0.9]), models=pool.specs)
     runner = Runner(chain, allow_code=code)
     ways = {
-        "stored": stored_way(chain, pool, dataset(600)),
+        "stored": _stored_way(chain, pool, dataset(600)),
         "offline": OfflineWay(runner, 32),
         "online": OnlineWay(runner),
     }

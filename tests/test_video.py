@@ -25,7 +25,7 @@ from committee.models.pool_file import read_pool_file
 from committee.pool.evaluate import stored_decisions
 from committee.predict import predict
 from committee.run.offline import run_offline
-from committee.run.verify import OfflineWay, OnlineWay, stored_way, verify
+from committee.run.verify import OfflineWay, OnlineWay, _stored_way, verify
 from committee.spec.model import ModelSpec, task_of
 from committee.spec.preprocessing import Preprocessing
 from committee.spec.task import IMAGE_CLASSIFICATION, VIDEO_CLASSIFICATION
@@ -131,7 +131,7 @@ def test_every_driver_decides_alike(world: Path, combine: str) -> None:
             made = np.concatenate([getattr(part, field) for _, part in parts])
             np.testing.assert_array_equal(made, getattr(promised, field))
     ways = {
-        "stored": stored_way(cascade, pool, dataset),
+        "stored": _stored_way(cascade, pool, dataset),
         "offline": OfflineWay(runner, 4),
         "online": OnlineWay(runner),
     }

@@ -59,7 +59,7 @@ _MORE = (1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 
 
 @dataclass(frozen=True)
-class Outcome:
+class _Outcome:
     """What new labelled samples say of a promise.
 
     Args:
@@ -95,7 +95,7 @@ class Outcome:
         cost = None if self.cost is None else plain(self.cost)
         return {**vars(self), "cost": cost, "text": self.text}
 
-    def with_cost(self, cost: AverageCost | None) -> Outcome:
+    def with_cost(self, cost: AverageCost | None) -> _Outcome:
         """Return the same with what the samples say of a promised cost."""
         if cost is None:
             return self
@@ -197,7 +197,7 @@ class Certificate:
         data = {"schema": SCHEMA, **rule}
         return Cascade.from_json(data, "certificate: reference_rule") if rule else None
 
-    def holds_on(self, pool: Pool, metric: Metric | None = None) -> Outcome:
+    def holds_on(self, pool: Pool, metric: Metric | None = None) -> _Outcome:
         """Return what other labelled samples say of the promise.
 
         Args:
@@ -238,7 +238,7 @@ class Certificate:
         others: Array | None,
         exits: Array,
         costs: Sequence[SampleCost] | None,
-    ) -> Outcome:
+    ) -> _Outcome:
         """Return what the scores of new samples say of the promise.
 
         Args:
@@ -254,11 +254,11 @@ class Certificate:
             spent = average_cost_of(costs, exits, *limits)
         if self.is_reference and own.promise != "at least":
             certain = float(own.promise == "agreement")
-            return Outcome("kept", certain, certain, certain, len(values)).with_cost(spent)
+            return _Outcome("kept", certain, certain, certain, len(values)).with_cost(spent)
         values = values.astype(np.int64)
         others = np.zeros_like(values) if others is None else others.astype(np.int64)
         wins, losses = int((values > others).sum()), int((values < others).sum())
-        return outcome_of(own, wins, losses, len(values)).with_cost(spent)
+        return _outcome_of(own, wins, losses, len(values)).with_cost(spent)
 
 
 @dataclass(frozen=True)
@@ -274,7 +274,7 @@ class Checked:
 
     split: str
     certificate: Certificate | None
-    outcome: Outcome | None = None
+    outcome: _Outcome | None = None
     problem: str = ""
 
     @property
@@ -372,7 +372,7 @@ def level_text(level: float) -> str:
     return f"{100 * to_digits(level, 6, 'down'):g} %"
 
 
-def outcome_of(own: CertificateRecord, wins: int, losses: int, samples: int) -> Outcome:
+def _outcome_of(own: CertificateRecord, wins: int, losses: int, samples: int) -> _Outcome:
     """Return what wins and losses on new samples say of a promise.
 
     Args:
@@ -387,12 +387,12 @@ def outcome_of(own: CertificateRecord, wins: int, losses: int, samples: int) -> 
     spread = math.sqrt(max(square - estimate**2, 1 / samples))
     goal = promised_goal(own)
     if low >= goal or high < goal:
-        return Outcome("kept" if low >= goal else "broken", estimate, low, high, samples)
+        return _Outcome("kept" if low >= goal else "broken", estimate, low, high, samples)
     distance = abs(estimate - goal)
     times = math.inf
     if distance > 0:
         times = (NormalDist().inv_cdf(own.level) * spread / distance) ** 2 / samples
-    return Outcome("open", estimate, low, high, samples, _more(own, wins, losses, samples, times))
+    return _Outcome("open", estimate, low, high, samples, _more(own, wins, losses, samples, times))
 
 
 def _more(own: CertificateRecord, wins: int, losses: int, samples: int, times: float) -> int | None:
@@ -420,7 +420,7 @@ def _decides(own: CertificateRecord, wins: int, losses: int, samples: int) -> bo
     goal = promised_goal(own)
     # One test, the likely one, is faster than both bounds.
     if (wins - losses) / samples >= goal:
-        return passes(own, wins, losses, samples)
+        return _passes(own, wins, losses, samples)
     if own.promise == "within":
         return paired_p_value(losses, wins, samples, goal, own.level) <= 1 - own.level
     return _bounds(own, wins, losses, samples)[1] < goal
@@ -439,12 +439,12 @@ def enough_text(own: CertificateRecord, wins: int, losses: int) -> str:
     """Return about how many samples would do if they show the same; nothing if none would."""
     for times in _MORE:
         more = int(wins * times), int(losses * times), int(own.samples * times)
-        if passes(own, *more):
+        if _passes(own, *more):
             return f". If more samples show the same, {about(more[-1], 'sample')} in all would do"
     return ""
 
 
-def passes(own: CertificateRecord, wins: int, losses: int, samples: int) -> bool:
+def _passes(own: CertificateRecord, wins: int, losses: int, samples: int) -> bool:
     """Return True if so many samples certify a promise; see :func:`outcome_of`."""
     if own.promise == "within":
         return paired_p_value(wins, losses, samples, own.margin, own.level) <= 1 - own.level

@@ -376,7 +376,7 @@ def _fixed(
     values = values_on(cascade, pool, promised.metric).astype(np.int64)
     wins = int((values > hypothesis.goal).sum())
     losses = int((values < hypothesis.goal).sum())
-    return fixed_result(pool, cascade, promised, wins, losses, seed=seed)
+    return _fixed_result(pool, cascade, promised, wins, losses, seed=seed)
 
 
 def _labelled(
@@ -393,10 +393,10 @@ def _labelled(
         )
     found = disagreements(cascade, reference, pool)
     check_labelled(found, pool, labels)
-    return fixed_result(pool, cascade, promised, *found.compared(labels), seed=seed)
+    return _fixed_result(pool, cascade, promised, *found.compared(labels), seed=seed)
 
 
-def fixed_result(
+def _fixed_result(
     pool: Pool,
     cascade: Cascade,
     promised: Promised,

@@ -71,7 +71,7 @@ class Path:
         size = len(self) + 1
 
         def steps(values: Sequence[Array]) -> Array:
-            own = totals(levels, values, size)
+            own = _totals(levels, values, size)
             diagonal = own if own.ndim < 2 else own[np.arange(size), np.arange(size)]
             return np.atleast_1d(diagonal)[1:] if levels else np.atleast_1d(diagonal)
 
@@ -194,7 +194,7 @@ class Chooser:
             row = self.table.rows[key]
             levels = int(self.table.widths[row]) - 1 - self.table.passed[row].astype(np.int64)
             gain = self.table.values[row].astype(np.int64) - self.hypothesis.goal
-            self._known[key] = levels, smoothed(gain, levels / GRID, self._rank), gain * gain
+            self._known[key] = levels, _smoothed(gain, levels / GRID, self._rank), gain * gain
         return self._known[key]
 
     @cached_property
@@ -213,8 +213,8 @@ class Chooser:
         parts = [self._prefix(key) for key in self.source.keys(sequence)]
         stages = [levels for levels, _, _ in parts[:-1]]
         samples = len(self.hypothesis)
-        mean = totals(stages, [gain for _, gain, _ in parts]) / samples
-        square = totals(stages, [squares for _, _, squares in parts])
+        mean = _totals(stages, [gain for _, gain, _ in parts]) / samples
+        square = _totals(stages, [squares for _, _, squares in parts])
         # One more discordant sample keeps the error above 0 where the two never differ.
         error = np.sqrt(np.maximum((square + 1) / samples - mean**2, 1e-12))
         passing = (mean + self.hypothesis.slack) / error
@@ -222,7 +222,7 @@ class Chooser:
         if square[first] > 0 and passing[first] * np.sqrt(samples) < min(_FIRST, margin):
             return None
         spent = spent_by_stage(costs_of_stages(sequence, self.costs), samples)
-        cost = totals(stages, spent) / samples
+        cost = _totals(stages, spent) / samples
         cost = np.where(passing * np.sqrt(self.testing) >= margin, cost, np.inf)
         best = np.unravel_index(int(cost.argmin()), cost.shape)
         if not np.isfinite(cost[best]):
@@ -239,13 +239,13 @@ class Chooser:
         for stage, (key, level) in enumerate(zip(keys, target.levels, strict=True)):
             exiting = float((self._prefix(key)[0] < level).mean())
             scores = self.source.scores(key, every)
-            thresholds[:, stage] = thresholds_at(scores, exiting * steps)
+            thresholds[:, stage] = _thresholds_at(scores, exiting * steps)
         distinct = np.ones(len(steps), bool)
         distinct[1:] = (thresholds[1:] != thresholds[:-1]).any(axis=1)
         return Path(self.source, sequence, thresholds[distinct])
 
 
-def totals(levels: Sequence[Array], values: Sequence[Array], size: int = GRID + 2) -> Array:
+def _totals(levels: Sequence[Array], values: Sequence[Array], size: int = GRID + 2) -> Array:
     """Return the sum over samples of what each scores where it exits, for all exit levels at once.
 
     Args:
@@ -281,7 +281,7 @@ def totals(levels: Sequence[Array], values: Sequence[Array], size: int = GRID + 
     return both
 
 
-def smoothed(gain: Array, level: Array, certainty: Array) -> Array:
+def _smoothed(gain: Array, level: Array, certainty: Array) -> Array:
     """Return the expected gain of each sample, by a logistic regression on discordant ones.
 
     Whether a discordant sample is a win depends smoothly on how sure both are. Its expectation
@@ -312,7 +312,7 @@ def smoothed(gain: Array, level: Array, certainty: Array) -> Array:
     return expected
 
 
-def thresholds_at(scores: Array, shares: Array) -> Array:
+def _thresholds_at(scores: Array, shares: Array) -> Array:
     """Return thresholds that shares of scores reach, halfway between neighbours, rising shares.
 
     At a share of 0 nothing exits; at 1 or more everything does.

@@ -107,7 +107,7 @@ def gaps_on(cascade: Cascade, pool: Pool, metric: Metric | None = None) -> Gaps:
         pool, metric = agreeing_with(pool, reference), None
     unbounded = seen_as(cascade, identities(cascade, pool))
     level = None if unbounded else own.level if own else _LEVEL
-    gaps = stage_gaps(cascade, reference, pool, metric, level)
+    gaps = _stage_gaps(cascade, reference, pool, metric, level)
     measure = measure_of(pool, metric or pool.metric)
     return Gaps(name, pool.samples.split, measure, gaps, level, unbounded)
 
@@ -128,7 +128,7 @@ def _reference(cascade: Cascade) -> tuple[str, Cascade]:
     return target[0], target[1]
 
 
-def stage_gaps(
+def _stage_gaps(
     cascade: Cascade,
     reference: Cascade,
     pool: Pool,

@@ -46,7 +46,7 @@ ONLINE = 1000  # images that are run one by one
 
 
 @dataclass(frozen=True)
-class Timing:
+class _Timing:
     """Times of the chosen cascade and the largest model, both run in the same way."""
 
     way: str
@@ -118,7 +118,7 @@ def _print_front(front: Front, rows: Sequence[Row], notes: Sequence[str]) -> Non
     say_rows(rows, notes)
 
 
-def _run(cascade: Path, test: Pool, quiet: bool) -> list[Timing]:
+def _run(cascade: Path, test: Pool, quiet: bool) -> list[_Timing]:
     """Return times of the cascade and the largest model, in batches and one image at a time."""
     largest = test.described(Cascade.of([LARGEST]))
     dataset = embedded_images("test")
@@ -138,7 +138,7 @@ def _run(cascade: Path, test: Pool, quiet: bool) -> list[Timing]:
 
             ours, single = timed(runners, images, batch_size, progress)
         same = agreement(runners[0], test.rows(slice(count), "test"), ours.decisions)
-        timings.append(Timing(way, ours, single, same))
+        timings.append(_Timing(way, ours, single, same))
     return timings
 
 
@@ -160,7 +160,7 @@ def _print_promise(promise: Certified, chosen: Committee, test: Pool) -> None:
 _AGREEMENT = ("samples", "same_class", "same_stage", "largest_difference")
 
 
-def _print_timings(cascade: Cascade, timings: Sequence[Timing]) -> None:
+def _print_timings(cascade: Cascade, timings: Sequence[_Timing]) -> None:
     def p99(each: Timed) -> str:
         return f"{np.percentile(each.ms, 99):.3f}"
 
@@ -186,7 +186,7 @@ def _print_timings(cascade: Cascade, timings: Sequence[Timing]) -> None:
 
 
 def _to_json(
-    rows: Sequence[Row], notes: Sequence[str], timings: Sequence[Timing], out: Path
+    rows: Sequence[Row], notes: Sequence[str], timings: Sequence[_Timing], out: Path
 ) -> dict[str, Any]:
     return {
         "out": str(out),

@@ -27,7 +27,7 @@ def with_metric(pool: Pool, metric: str | None, agree_with: str | None) -> tuple
     """Return a pool with the labels of ``--agree-with``, and the metric of ``--metric``."""
     if agree_with is not None:
         pool = pool.labelled_by(names(agree_with))
-    return pool, pool.metric if metric is None else metric_named(metric, pool)
+    return pool, pool.metric if metric is None else _metric_named(metric, pool)
 
 
 def with_metric_of(
@@ -45,7 +45,7 @@ def with_metric_of(
     return with_metric(pool, metric, agree_with)
 
 
-def metric_named(text: str, pool: Pool) -> Metric:
+def _metric_named(text: str, pool: Pool) -> Metric:
     """Return the metric that a text such as ``top-5`` or ``weights:FILE.csv`` names.
 
     Raises:

@@ -98,7 +98,7 @@ def _print(profiles: list[Profile]) -> None:
             ("ms, batch 1\np50 / p90 / p99", _percentiles),
             (
                 f"ms per sample\nbatch {first.batched.batch_size}",
-                lambda each: milliseconds(each.batched.ms_per_sample),
+                lambda each: _milliseconds(each.batched.ms_per_sample),
             ),
         ],
     )
@@ -120,10 +120,10 @@ def _counts(each: Profile) -> str:
 
 
 def _percentiles(each: Profile) -> str:
-    return " / ".join(milliseconds(each.single.percentile(percent)) for percent in (50, 90, 99))
+    return " / ".join(_milliseconds(each.single.percentile(percent)) for percent in (50, 90, 99))
 
 
-def milliseconds(ms: float) -> str:
+def _milliseconds(ms: float) -> str:
     """Write at least three digits, and never a power of ten: ``0.123``, ``12.3``, ``1,904``.
 
     >>> milliseconds(1903.6)

@@ -230,7 +230,7 @@ def _print(compared: Sequence[Agreement], cascade: Cascade) -> None:
     for each in compared:
         say(f"  {each.way}: {_flips(each)}; {_scores(each)}")
         for flip in each.flips[:_LISTED]:
-            say(f"    {flip.id}: {flip_text(flip, cascade)}")
+            say(f"    {flip.id}: {_flip_text(flip, cascade)}")
         if len(each.flips) > _LISTED:
             say(f"    and {len(each.flips) - _LISTED:,} more; --json lists all")
 
@@ -250,7 +250,7 @@ def _scores(each: Agreement) -> str:
     return f"scores differ by up to {most:.2g}" if most else "all scores are the same"
 
 
-def flip_text(flip: Flip, cascade: Cascade) -> str:
+def _flip_text(flip: Flip, cascade: Cascade) -> str:
     """Return a flip in words, with stages counted from 1."""
     reference, here = (
         f"stage {stage + 1} as {cascade.classes[index] if cascade.classes else f'class {index}'}"

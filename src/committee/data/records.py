@@ -37,7 +37,7 @@ _TRIED = 100
 _NAMED = re.compile(r"(.+?):((?:(?:label|id)=[^,]+)(?:,(?:label|id)=[^,]+)*)")
 
 
-class RecordsDataset:
+class _RecordsDataset:
     """Records of a table.
 
     Args:
@@ -207,7 +207,7 @@ def open_records(
     samples = with_notes(samples, _note(inputs, needed, label))
     if not columns.names:
         check_whole(columns.take(np.array([0]), ()), recipes)
-    return RecordsDataset(columns, inputs, needed, recipes, samples)
+    return _RecordsDataset(columns, inputs, needed, recipes, samples)
 
 
 def _parsed(spec: str | Path) -> tuple[Path, dict[str, str]]:

@@ -23,7 +23,7 @@ from committee.spec.model import ModelSpec
 from committee.spec.preprocessing import Preprocessing
 
 
-class Answer(NamedTuple):
+class _Answer(NamedTuple):
     """What a cascade decided for N samples; all on the device of the inputs.
 
     Args:
@@ -98,7 +98,7 @@ class CascadeModule(nn.Module):
         return self
 
     @torch.no_grad()
-    def forward(self, *inputs: Tensor) -> Answer:
+    def forward(self, *inputs: Tensor) -> _Answer:
         """Decide on N samples.
 
         Args:
@@ -126,7 +126,7 @@ class CascadeModule(nn.Module):
 
         xp: Any = Torch(device)
         made: Any = drive(decide(self.cascade, count, xp, keep_values=True), answer)
-        return Answer(made.predicted, made.score, made.stage, made.values)
+        return _Answer(made.predicted, made.score, made.stage, made.values)
 
     def _check(self, inputs: tuple[Tensor, ...]) -> None:
         needed = max(self._inputs.values()) + 1

@@ -83,7 +83,7 @@ def blank_of(port: Port) -> Array:
     return np.zeros((1, *sides), port.dtype)
 
 
-def fed(port: Port, values: Any) -> Array:
+def _fed(port: Port, values: Any) -> Array:
     """Return the values of N records as an input takes them."""
     return fed_values(values, "" if port.dtype == _TEXT else port.dtype, port.shape)
 
@@ -105,7 +105,7 @@ def fed_graph(
 
 def _fed(port: Port, samples: RawSamples, recipe: Recipe) -> Array:
     if isinstance(recipe, Record):
-        return fed(port, RecordBatch.of(samples, recipe).value())
+        return _fed(port, RecordBatch.of(samples, recipe).value())
     assert isinstance(recipe, Preprocessing)
     return fitted(samples, recipe)
 
@@ -176,7 +176,7 @@ class RecordGraph(CountedGraph):
     def __call__(self, batch: Any) -> Array:
         """See :class:`committee.models.base.Model`."""
         parts = batch if isinstance(batch, Mapping) else {self._inputs[0].name: batch}
-        feed = {port.name: fed(port, parts[port.name]) for port in self._inputs}
+        feed = {port.name: _fed(port, parts[port.name]) for port in self._inputs}
         answer = self._run(feed)
         return answer.astype(np.float32, copy=False) if answer.dtype.kind == "f" else answer
 

@@ -27,7 +27,7 @@ def differ(costs: Iterable[SampleCost]) -> bool:
     return any(isinstance(each, np.ndarray) for each in costs)
 
 
-def total(costs: Iterable[SampleCost]) -> SampleCost:
+def _total(costs: Iterable[SampleCost]) -> SampleCost:
     """Return what one sample costs in all of several models."""
     numbers: list[float] = []
     arrays: list[Array] = []
@@ -54,12 +54,12 @@ def costs_of_stages(
 ) -> list[SampleCost] | list[float]:
     """Return the cost of each stage for one sample, from the cost of each model."""
     # In one order, so that the same models cost the same to the last bit.
-    return [total(costs[name] for name in sorted(stage)) for stage in stages]
+    return [_total(costs[name] for name in sorted(stage)) for stage in stages]
 
 
 def worst_cost(costs: Iterable[SampleCost]) -> float:
     """Return the most that a sample costs in all stages together."""
-    every = total(costs)
+    every = _total(costs)
     return float(every.max(initial=0.0)) if isinstance(every, np.ndarray) else every
 
 

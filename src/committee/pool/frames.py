@@ -32,13 +32,13 @@ def frame_of(rows: Sequence[Mapping[str, Any]]) -> Any:
     raise MissingExtraError("to_frame needs pandas or polars. Install one with: pip install pandas")
 
 
-def columns_of(value: Any) -> tuple[str, ...]:
+def _columns_of(value: Any) -> tuple[str, ...]:
     """Return the names of a table's columns; empty if it has none."""
     names = getattr(value, "column_names", getattr(value, "columns", None))
     return () if names is None or callable(names) else tuple(map(str, names))
 
 
-def rows_of(value: Any) -> tuple[str, ...]:
+def _rows_of(value: Any) -> tuple[str, ...]:
     """Return the names of a table's rows; empty if it has none, or only pandas' default index."""
     index = getattr(value, "index", None)
     if index is None or callable(index) or _is_default(index):
@@ -62,7 +62,7 @@ def in_class_order(where: str, value: Any, classes: Sequence[str]) -> tuple[Any,
     Raises:
         MisalignedError: If the names of columns and classes differ.
     """
-    names = columns_of(value)
+    names = _columns_of(value)
     if len(names) < 2:
         return value, tuple(classes)
     order, named = class_order(where, names, classes)
@@ -82,7 +82,7 @@ def in_row_order(
     Raises:
         MisalignedError: If row names differ, or some values have none and the orders differ.
     """
-    named = {where: rows for where, value in values.items() if (rows := rows_of(value))}
+    named = {where: rows for where, value in values.items() if (rows := _rows_of(value))}
     unchanged: dict[str, Array | None] = dict.fromkeys(values)
     if not named:
         return unchanged, ids

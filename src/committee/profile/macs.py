@@ -64,7 +64,7 @@ def graph_macs(path: Path, given: tuple[int, ...] | Mapping[str, Array]) -> int:
     return sum(_node_macs(path, node, shapes) for node in nodes)
 
 
-def graph_parameters(path: Path) -> int:
+def _graph_parameters(path: Path) -> int:
     """Return how many floating-point numbers a graph holds as constants of one axis or more."""
     graph = parsed_graph(path).graph
     import onnx
@@ -215,6 +215,6 @@ class CountedGraph:
     def parameters(self) -> int | None:
         """Counted at first use; None if onnx is not installed."""
         try:
-            return graph_parameters(self.path)
+            return _graph_parameters(self.path)
         except MissingExtraError:
             return None

@@ -39,8 +39,8 @@ class Profile:
     engine: str
     conditions: tuple[str, str]
     parameters: int | None
-    single: Timing
-    batched: Timing
+    single: _Timing
+    batched: _Timing
     macs_unknown: str = ""
 
     @property
@@ -92,12 +92,12 @@ def profile(
     sizes = (1, batch_size or pool.task.batch_size)
     loaded = load_models(pool.models, allow_code, threads)
 
-    def measured(half: int) -> list[Timing]:
+    def measured(half: int) -> list[_Timing]:
         def report(done: int, _: int) -> None:
             if progress is not None:
                 progress(half * calls + done, 2 * calls)
 
-        return timed(
+        return _timed(
             loaded, sizes[half], calls=calls, seconds=seconds, progress=report, samples=samples
         )
 
@@ -120,7 +120,7 @@ def _macs(spec: ModelSpec) -> float | None:
 
 
 def _with_measured(
-    model: Model, spec: ModelSpec, single: Timing, batched: Timing, threads: int
+    model: Model, spec: ModelSpec, single: _Timing, batched: _Timing, threads: int
 ) -> ModelSpec:
     sides = spec.preprocessing.sample.partition(" of ")[2]
     sides = f", {sides}" if sides else ""
@@ -169,7 +169,7 @@ def in_turns(
 
 
 @dataclass(frozen=True)
-class Timing:
+class _Timing:
     """How long one model's calls took, warm."""
 
     batch_size: int
@@ -196,7 +196,7 @@ class Timing:
         }
 
 
-def timed(
+def _timed(
     models: Sequence[Loaded],
     batch_size: int = 1,
     *,
@@ -204,7 +204,7 @@ def timed(
     seconds: float = 60.0,
     progress: Progress | None = None,
     samples: RawSamples | None = None,
-) -> list[Timing]:
+) -> list[_Timing]:
     """Measure what one call of each model takes, on prepared random inputs, or on given records.
 
     A call that is not measured goes before each quick one that is: it brings the model back into
@@ -223,7 +223,7 @@ def timed(
             progress(len(taken), calls)
         if len(taken) >= FEWEST and time.perf_counter() > end:
             break
-    return [Timing(batch_size, np.array(ms)) for ms in zip(*taken, strict=True)]
+    return [_Timing(batch_size, np.array(ms)) for ms in zip(*taken, strict=True)]
 
 
 def _call(model: Model, parts: Sequence[Array | RecordBatch], _: int) -> None:

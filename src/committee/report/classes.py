@@ -23,7 +23,7 @@ _MOST = 10
 
 
 @dataclass(frozen=True)
-class ClassLoss:
+class _ClassLoss:
     """The samples of one class on which a committee and its reference differ.
 
     Args:
@@ -42,7 +42,7 @@ class ClassLoss:
 
 
 @dataclass(frozen=True)
-class ClassLosses:
+class _ClassLosses:
     """The classes that lose most against a reference, the largest loss of recall first.
 
     Args:
@@ -59,7 +59,7 @@ class ClassLosses:
     measure: str
     looked_at: int
     worse: int
-    classes: tuple[ClassLoss, ...]
+    classes: tuple[_ClassLoss, ...]
 
     @property
     def sentence(self) -> str:
@@ -78,7 +78,7 @@ class ClassLosses:
         return {**asdict(self), "interval_level": CONFIDENCE_LEVEL}
 
 
-def class_losses(report: Report) -> ClassLosses | None:
+def class_losses(report: Report) -> _ClassLosses | None:
     """Return the classes on which the choice of a report loses most against its reference.
 
     They are of the test split, or of the validation split without one. Where samples weigh, those
@@ -93,10 +93,10 @@ def class_losses(report: Report) -> ClassLosses | None:
         values_on(each, pool, metric).astype(np.int64)
         for each in (row.cascade, front.alone(report.reference))
     )
-    return losses_of(own - reference, pool, report.reference, metric.name)
+    return _losses_of(own - reference, pool, report.reference, metric.name)
 
 
-def losses_of(gaps: Array, pool: Pool, reference: str, measure: str) -> ClassLosses:
+def _losses_of(gaps: Array, pool: Pool, reference: str, measure: str) -> _ClassLosses:
     """Return the classes that lose most, from 1 for a win, -1 for a loss and else 0 of each sample.
 
     Each interval is exact and has the level that makes all classes with samples hold together
@@ -117,18 +117,18 @@ def losses_of(gaps: Array, pool: Pool, reference: str, measure: str) -> ClassLos
     ]
     found.sort(key=lambda each: (each.difference.high >= 0, each.difference.value))
     split = pool.samples.split
-    return ClassLosses(reference, split, measure, count, len(worse), tuple(found[:_MOST]))
+    return _ClassLosses(reference, split, measure, count, len(worse), tuple(found[:_MOST]))
 
 
-def _loss(name: str, samples: int, wins: int, losses: int, classes: int) -> ClassLoss:
+def _loss(name: str, samples: int, wins: int, losses: int, classes: int) -> _ClassLoss:
     level = 1 - (1 - CONFIDENCE_LEVEL) / (2 * classes)
     low = paired_lower_bound(wins, losses, samples, level)
     high = paired_upper_bound(wins, losses, samples, level)
     difference = Estimate((wins - losses) / samples, low, high, samples)
-    return ClassLoss(name, samples, wins, losses, difference)
+    return _ClassLoss(name, samples, wins, losses, difference)
 
 
-def class_sections(found: ClassLosses | None) -> tuple[Section, ...]:
+def class_sections(found: _ClassLosses | None) -> tuple[Section, ...]:
     """Return the section of a page on the classes that lose most; empty without such."""
     if found is None:
         return ()

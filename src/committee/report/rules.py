@@ -22,7 +22,7 @@ from committee.selection.targets import Target
 from committee.text import human_cost, percent, points_text
 
 
-def rule_name(rule: SearchedRule, kind: str = "logits") -> str:
+def _rule_name(rule: SearchedRule, kind: str = "logits") -> str:
     """Return a rule in words.
 
     >>> rule_name(SearchedRule("vote", "max_prob"), "decisions")
@@ -48,7 +48,7 @@ def unusual_rule(cascade: Cascade) -> str:
 
 
 @dataclass(frozen=True)
-class RuleChoice:
+class _RuleChoice:
     """What one rule of several chooses.
 
     Args:
@@ -84,7 +84,7 @@ class RuleChoices:
         versus: That choice compared with the default rule's; None if that has none.
     """
 
-    choices: Sequence[RuleChoice]
+    choices: Sequence[_RuleChoice]
     won: str
     target: str
     versus: Comparison | None
@@ -104,11 +104,11 @@ class RuleChoices:
     def table(self) -> Table:
         """Return a table of the rules."""
 
-        def cost(own: RuleChoice) -> str | None:
+        def cost(own: _RuleChoice) -> str | None:
             each = own.committee and own.committee.reported
             return human_cost(each.average_cost, each.unit) if each else None
 
-        def accuracy(own: RuleChoice) -> str | None:
+        def accuracy(own: _RuleChoice) -> str | None:
             return percent(own.committee.reported.accuracy) if own.committee else None
 
         split = next((c.committee.reported.split for c in self.choices if c.committee), "")
@@ -145,7 +145,7 @@ def choices_by_rule(front: Front, target: Target, test: Pool | None = None) -> R
         return None
     own = front.settings
     names = {
-        rule: rule_name(rule, part.pool.combined_kind)
+        rule: _rule_name(rule, part.pool.combined_kind)
         for part, rule in zip(front.by_rule, own.rules, strict=True)
     }
     if target == Target():
@@ -161,7 +161,7 @@ def choices_by_rule(front: Front, target: Target, test: Pool | None = None) -> R
         committee = None
         with suppress(Infeasible):
             committee = target.of(part)
-        choices.append(RuleChoice(names[rule], committee, on_front[rule]))
+        choices.append(_RuleChoice(names[rule], committee, on_front[rule]))
     best = target.of(front)
     assert best is not None
     usual = choices[0]

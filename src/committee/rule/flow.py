@@ -64,7 +64,7 @@ Answers = Mapping[str, Outputs]
 Flow = Generator[Request, Answers, Decisions]
 
 
-class Step(Protocol):
+class _Step(Protocol):
     """A stage of a cascade."""
 
     @property
@@ -76,11 +76,11 @@ class Step(Protocol):
         """The score at which a sample exits."""
 
 
-class Rule(Protocol):
+class _Rule(Protocol):
     """What :func:`decide` needs of a cascade."""
 
     @property
-    def stages(self) -> Sequence[Step]:
+    def stages(self) -> Sequence[_Step]:
         """Stages in order; the last has the threshold minus infinity."""
 
     @property
@@ -105,7 +105,7 @@ def exits(scores: float | Array, threshold: float) -> bool | Array:
     return scores >= threshold
 
 
-def decide(rule: Rule, samples: int, xp: Eager = NUMPY, keep_values: bool = False) -> Flow:
+def decide(rule: _Rule, samples: int, xp: Eager = NUMPY, keep_values: bool = False) -> Flow:
     """Decide for ``samples`` samples; see the module's text for how it is driven.
 
     Outputs that come in are calibrated here, so that no driver has to.

@@ -150,7 +150,7 @@ def _two_largest(values: Array, xp: Namespace) -> tuple[Array, Array]:
     return xp.two_largest(values)
 
 
-def tile_max_prob(outputs: Array, kind: Kind = "logits", above: float = 0.5) -> Array:
+def _tile_max_prob(outputs: Array, kind: Kind = "logits", above: float = 0.5) -> Array:
     """Score each tile of pixels by the mean of its pixels' largest probabilities.
 
     Only pixels whose largest probability is above a bound count, for models are unsure of what
@@ -220,10 +220,10 @@ def register_confidence(name: str, function: Confidence) -> None:
     CONFIDENCES[name] = function
 
 
-def confidence_of(name: str) -> Confidence | None:
+def _confidence_of(name: str) -> Confidence | None:
     """Return the confidence function of a name; None if there is none.
 
-    Tiles of pixels have one of their own, ``tile_max_prob``, or ``tile_max_prob>BOUND``.
+    Tiles of pixels have one of their own, ``_tile_max_prob``, or ``tile_max_prob>BOUND``.
 
     >>> confidence_of("tile_max_prob>0.7").keywords
     {'above': 0.7}
@@ -232,14 +232,14 @@ def confidence_of(name: str) -> Confidence | None:
     if plain != "tile_max_prob":
         return CONFIDENCES.get(name)
     try:
-        return partial(tile_max_prob, above=float(bound)) if bounded else tile_max_prob
+        return partial(_tile_max_prob, above=float(bound)) if bounded else _tile_max_prob
     except ValueError:
         return None
 
 
 def is_confidence(name: str) -> bool:
     """Return True if cascades may have a confidence of that name."""
-    return name in AGREEMENTS or confidence_of(name) is not None
+    return name in AGREEMENTS or _confidence_of(name) is not None
 
 
 def is_portable(name: str) -> bool:
@@ -258,7 +258,7 @@ def score(outputs: Outputs, confidence: str, xp: Namespace = NUMPY) -> Array:
     """
     if outputs.confidence is not None:
         return xp.floats(outputs.confidence)
-    function = confidence_of(confidence)
+    function = _confidence_of(confidence)
     if function is None:
         raise UnknownNameError.of("confidence", "confidence function", confidence, CONFIDENCES)
     if xp is NUMPY and confidence in CONFIDENCES and confidence not in BUILT_IN:

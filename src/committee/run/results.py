@@ -75,7 +75,7 @@ def check_free(path: Path) -> None:
         raise DataError(f"{path}: is there already; name another file, or replace it: --overwrite")
 
 
-def write_results(path: Path, results: Sequence[Result]) -> Path:
+def _write_results(path: Path, results: Sequence[Result]) -> Path:
     """Write all results atomically."""
     check_ending(path)
     return write_bytes(path, encoded_results(path, results))
@@ -131,7 +131,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 def join_results(path: Path, parts: Sequence[Path]) -> Path:
     """Join several files of results into one, in order; memory holds one of them at a time."""
     if not parts:
-        return write_results(path, [])
+        return _write_results(path, [])
     join = _join_parquet if path.suffix.lower() == ".parquet" else _join_text
     with whole_file(path) as file:
         join(file, parts)

@@ -114,7 +114,7 @@ class Agreement:
 def agreement(runner: Runner, pool: Pool, decisions: Decisions) -> Agreement:
     """Compare the decisions of a run with those made on stored predictions of the same samples."""
     stored = "stored predictions", stored_decisions(runner.cascade, pool)
-    return compare(runner.cascade, pool.samples.ids, stored, ("run", decisions))
+    return _compare(runner.cascade, pool.samples.ids, stored, ("run", decisions))
 
 
 def verify(
@@ -167,7 +167,7 @@ def compare_all(
     """Compare the decisions of each way, by name, with those of the first."""
     reference, *others = made
     return [
-        compare(cascade, ids, (reference, made[reference]), (name, made[name])) for name in others
+        _compare(cascade, ids, (reference, made[reference]), (name, made[name])) for name in others
     ]
 
 
@@ -184,7 +184,7 @@ def _read(dataset: Dataset, ways: list[Way], batches: Iterator[Array]) -> Iterat
     return read_prepared(dataset, batches, first, dict.fromkeys(wanted), seen=seen)
 
 
-def compare(
+def _compare(
     cascade: Cascade,
     ids: tuple[str, ...],
     reference: tuple[str, Decisions],
@@ -222,7 +222,7 @@ def _flip(cascade: Cascade, name: str, promised: Decisions, found: Decisions, ro
     )
 
 
-def stored_way(cascade: Cascade, pool: Pool, dataset: Dataset) -> Way:
+def _stored_way(cascade: Cascade, pool: Pool, dataset: Dataset) -> Way:
     """Return the way that decides on stored predictions of the same samples."""
     return Stored.of(pool, dataset).way(cascade)
 

@@ -146,7 +146,7 @@ def write_index(store: Path, index: Index) -> None:
         )
 
 
-def read_index(path: str | Path) -> Index:
+def _read_index(path: str | Path) -> Index:
     """Return the index of a store, or of the store of a split."""
     root = _root(Path(path))
     if root is None:
@@ -272,10 +272,10 @@ def _is_table(parts: Sequence[Array], keys: int, tiles: int, classes: int) -> bo
     )
 
 
-def load_tiles(folder: str | Path, grid: str = "full") -> TilePool:
+def _load_tiles(folder: str | Path, grid: str = "full") -> TilePool:
     """Return one split of a store as a pool whose rows are the tiles of a grid."""
     folder = Path(folder)
-    index = read_index(folder)
+    index = _read_index(folder)
     if not (folder / IMAGES).is_file():
         known = sorted(path.parent.name for path in folder.parent.glob(f"*/{IMAGES}"))
         raise StoreError(f"{folder}: no such split. There are: {', '.join(known) or 'none'}")
@@ -283,7 +283,7 @@ def load_tiles(folder: str | Path, grid: str = "full") -> TilePool:
     tiling = index.grid(grid)
     files = _TileFiles(folder, index)
     table = joined([files.table(name, tiling) for name in images.ids])
-    pool = pool_of(table, index, tiling, images.ids, folder.name, images.rule)
+    pool = _pool_of(table, index, tiling, images.ids, folder.name, images.rule)
     content = np.repeat(np.array(images.content, np.uint64), pool.samples.parts)
     return replace(pool, samples=replace(pool.samples, content=content))
 
@@ -300,7 +300,7 @@ class _Uncounted:
 def left_out(folder: str | Path) -> _Uncounted:
     """Return the pixels and classes of a split, ``STORE/SPLIT``, that no figure counts."""
     folder = Path(folder)
-    index = read_index(folder)
+    index = _read_index(folder)
     ids, grid = _read_images(folder).ids, index.grids[0]
     files = _TileFiles(folder, index)
     counts = [files.table(name, grid).labelled for name in ids]
@@ -345,10 +345,10 @@ def load_images(
         raise StoreError(
             f"{folder}: tiles have scores and counts only, so there is nothing to calibrate"
         )
-    names = list(dict.fromkeys(grids or [grid.name for grid in read_index(folder).grids]))
+    names = list(dict.fromkeys(grids or [grid.name for grid in _read_index(folder).grids]))
     # The pool of the first grid has the committees that see whole images only.
     names.sort(key=lambda name: name != FULL)
-    first, *others = (load_tiles(folder, name) for name in names)
+    first, *others = (_load_tiles(folder, name) for name in names)
     samples = replace(first.samples, notes=_notes(Path(folder), first))
     pool = replace(first, samples=samples, divided=tuple(others))
     if models is None:
@@ -360,12 +360,12 @@ def load_images(
 def _notes(folder: Path, pool: TilePool) -> tuple[str, ...]:
     """Return lines about uncounted pixels and classes of a split, and about copies of images."""
     images, labelled = _read_images(folder), pool.table.labelled
-    uncounted = _uncounted(read_index(folder), folder.name, len(images.ids), labelled)
+    uncounted = _uncounted(_read_index(folder), folder.name, len(images.ids), labelled)
     copies = content_copies(_samples(folder.name, images.ids, images.content))
     return (*uncounted.notes, *filter(None, [copies]))
 
 
-def pool_of(
+def _pool_of(
     table: Table, index: Index, grid: Grid, ids: Sequence[str], split: str, rule: str = ""
 ) -> TilePool:
     """Return a pool whose rows are tiles."""

@@ -44,7 +44,7 @@ def compiled_part() -> Any:
     return _native
 
 
-def compiled(source: PrefixSource) -> bool:
+def _compiled(source: PrefixSource) -> bool:
     """Return True if the compiled part is installed and supports the rule."""
     if _native is None or not isinstance(source, StoredPrefixes):
         return False
@@ -66,7 +66,7 @@ def approximate(
     """Yield batches of (row, approximation) for all prefixes; None where none can be computed."""
     if not keys:
         return
-    if not (isinstance(source, StoredPrefixes) and compiled(source)):
+    if not (isinstance(source, StoredPrefixes) and _compiled(source)):
         yield [(row, None) for row in range(len(keys))]
         return
     # In lexicographic order the compiled part shares the common beginnings of prefixes.

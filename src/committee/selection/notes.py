@@ -83,7 +83,7 @@ def of_comparison(comparison: Comparison, task: Task) -> list[str]:
     if own.low <= 0 <= own.high:
         spread = (own.high - own.low) / 2
         pair = comparison.committee, comparison.reference
-        return [within_chance(*pair, own.value, spread, own.samples, task)]
+        return [_within_chance(*pair, own.value, spread, own.samples, task)]
     if comparison.promise == "within chance":
         return [
             f"{names}; {own.samples:,} {comparison.samples} are too few to tell whether its "
@@ -278,14 +278,14 @@ def _too_few_samples(source: PrefixSource, table: PrefixTable, unit: str) -> lis
         return []
     difference, spread, cheap, dear = min(close)
     count = source.pool.samples.wholes
-    note = within_chance(dear, cheap, difference, spread, count, task)
+    note = _within_chance(dear, cheap, difference, spread, count, task)
     more = len(close) - 1
     if more:
         note += f"; so {'is' if more == 1 else 'are'} {more} more pair{'s' * (more > 1)} of models"
     return [note]
 
 
-def within_chance(
+def _within_chance(
     one: str, other: str, difference: float, spread: float, count: int, task: Task
 ) -> str:
     """Return the note that samples cannot tell two committees apart; differences are shares of 1.

@@ -23,7 +23,7 @@ def is_auto(combine: str | None, confidence: str) -> bool:
     return AUTO in (combine, confidence)
 
 
-def rules_of(pool: Pool, combine: str | None, confidence: str) -> tuple[SearchedRule, ...]:
+def _rules_of(pool: Pool, combine: str | None, confidence: str) -> tuple[SearchedRule, ...]:
     """Return the rules to search, the default first.
 
     Args:
@@ -73,7 +73,7 @@ def search_each_rule(
         progress: Called as by a search, the number of the rule before the name of each part.
         search_one: Takes a pool, a combination, a confidence and a progress; returns a front.
     """
-    rules = rules_of(pool, combine, confidence)
+    rules = _rules_of(pool, combine, confidence)
     numbers = itertools.count(1)
 
     def search_next(own: Pool, combine: str, confidence: str) -> Front:

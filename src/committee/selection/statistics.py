@@ -63,7 +63,7 @@ def _between(lower: Array, upper: Array) -> Array:
     return np.where((middle > lower) & (middle < upper), middle, upper)
 
 
-def percentile_thresholds(scores: Array, grid: int) -> Array:
+def _percentile_thresholds(scores: Array, grid: int) -> Array:
     """Return distinct thresholds at the 1/grid, 2/grid, … 1 quantiles of scores, rising.
 
     Each threshold lies halfway between two neighbouring scores, so that rounding noise in a score

@@ -96,7 +96,7 @@ def sweep(
     native = compiled_part()
     # The compiled part counts samples, and costs that differ by sample must be summed.
     if native is None or not isinstance(batch.costs, np.ndarray):
-        return plain_sweep(table, batch, known_cost, known_value, stop)
+        return _plain_sweep(table, batch, known_cost, known_value, stop)
     arrays = native.sweep(
         table.passed,
         table.values,
@@ -120,7 +120,7 @@ def halt(stop: Array) -> None:
         native.halt(stop)
 
 
-def plain_sweep(
+def _plain_sweep(
     table: PrefixTable, batch: Batch, known_cost: Array, known_value: Array, stop: Array = _GO
 ) -> Points:
     """Return what :func:`sweep` returns, computed in NumPy."""
@@ -133,7 +133,7 @@ def plain_sweep(
                 np.concatenate([known_cost, points.cost]),
                 np.concatenate([known_value, points.value]),
             )
-    return joined(parts, batch.prefixes.shape[1])
+    return _joined(parts, batch.prefixes.shape[1])
 
 
 def _of_sequence(
@@ -163,7 +163,7 @@ def _of_sequence(
         choices = choices_of(surface, index).astype(np.int32)
         reach = reach_of(steps, choices)
         parts.append(Points(np.full(len(index), number), choices, reach, cost, value))
-    return _thinned(joined(parts, len(rows)), [step.width for step in steps], batch.clearly)
+    return _thinned(_joined(parts, len(rows)), [step.width for step in steps], batch.clearly)
 
 
 def within_limits(
@@ -211,7 +211,7 @@ def _thinned(points: Points, widths: Sequence[int], clearly: float) -> Points:
     return points.taken(np.flatnonzero(first & ~beaten))
 
 
-def joined(parts: Sequence[Points], stages: int) -> Points:
+def _joined(parts: Sequence[Points], stages: int) -> Points:
     """Concatenate points; ``stages`` is K, for an empty list."""
     none = np.empty(0, np.int64)
     empty = Points(

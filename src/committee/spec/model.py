@@ -44,7 +44,7 @@ def check_name(where: str, name: str) -> str:
     return name
 
 
-def check_bounds(where: str, kind: str, bounds: tuple[float, float]) -> None:
+def _check_bounds(where: str, kind: str, bounds: tuple[float, float]) -> None:
     """Refuse bounds of values that are no two rising numbers, or stand beside another kind.
 
     Raises:
@@ -238,7 +238,7 @@ class ImportedModel:
 
     def __post_init__(self) -> None:
         if self.bounds is not None:
-            check_bounds(f"model {self.name!r}", self.kind, self.bounds)
+            _check_bounds(f"model {self.name!r}", self.kind, self.bounds)
 
     def to_json(self) -> dict[str, Any]:
         """Return the object that a store and a cascade file hold under the model's name."""

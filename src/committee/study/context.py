@@ -40,7 +40,7 @@ Pick = Callable[[Any], Committee | None]
 
 
 @dataclass(frozen=True)
-class Settings:
+class _Settings:
     """The settings that all searches of a study share; fields as in :func:`study_of`."""
 
     unit: str
@@ -92,7 +92,7 @@ class Study:
 
     val: Pool
     test: Pool
-    settings: Settings
+    settings: _Settings
     references: tuple[Reference, ...] = ()
     training: Training | None = None
     _cache: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
@@ -402,7 +402,7 @@ def study_of(
     # This search of single models is fast, and raises now the errors of every analysis.
     search(val, 1, confidence=confidence, combine=combine, grid=grid, unit=unit, metric=metric)
     combine = combine or DEFAULT_COMBINE[val.combined_kind]
-    own = Settings(unit, most, confidence, combine, grid, metric)
+    own = _Settings(unit, most, confidence, combine, grid, metric)
     return Study(val, test.divided_like(val).only(val.names), own, tuple(references), training)
 
 
