@@ -18,8 +18,9 @@ from committee.pool.layout import Layout
 from committee.pool.pool_model import PoolModel
 from committee.pool.samples import Samples
 from committee.rule.outputs import Outputs
-from committee.segment.counting import Table, keys_of
+from committee.segment.counting import Table
 from committee.segment.pool import TilePool
+from committee.segment.store import _keys_of
 from committee.segment.tiling import Grid
 from committee.spec.cost import Cost
 from committee.spec.model import ImportedModel
@@ -38,7 +39,7 @@ def main() -> None:
     grid = Grid((1024, 2048), given.tile, 32)
     whole = [f"model{i}" for i in range(given.models)]
     views = {f"{name}@{grid.name}": name for name in whole}
-    keys = keys_of(whole, views, min(3, given.models))
+    keys = _keys_of(whole, views, min(3, given.models))
     tiles = given.images * len(grid)
     pixels = given.tile**2
     labelled = rng.multinomial(pixels, np.full(CLASSES, 1 / CLASSES), tiles).astype(np.uint32)

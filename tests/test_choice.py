@@ -20,7 +20,8 @@ from committee.pool.evaluate import Evaluation, stage_costs, stored_decisions
 from committee.pool.intervals import Estimate
 from committee.report.figure import front_figure
 from committee.report.page import page_of
-from committee.report.rows import Report, merged
+from committee.report.rows import Report
+from committee.report.tables import _merged
 from committee.report.text import versus
 from committee.rule.origin import RecordedTarget
 from committee.selection.notes import (
@@ -158,7 +159,7 @@ def test_an_origin_of_other_hands_is_refused(target):
 
 def test_rows_of_one_committee_are_one(front, halves):
     rows = Report(front, halves[1], "a", front.alone("a")).rows
-    shown = merged(rows)
+    shown = _merged(rows)
     assert len({(row.cascade.stages, row.cascade.combine) for row in shown}) == len(shown)
     assert {row.cascade for row in shown} == {row.cascade for row in rows}
     (own,) = [row for row in shown if row.name == "a"]

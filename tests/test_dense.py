@@ -40,13 +40,13 @@ from committee.rule.outputs import Outputs
 from committee.rule.scores import _confidence_of, _tile_max_prob
 from committee.segment import metric as metric_module
 from committee.segment.bilinear import bilinear
-from committee.segment.counting import Table, count_tiles, keys_of
+from committee.segment.counting import Table
 from committee.segment.metric import MEAN_IOU, bootstrap_interval, mean_iou
 from committee.segment.outputs import pixel_logits
-from committee.segment.predict import predict_tiles
+from committee.segment.predict import _count_tiles, predict_tiles
 from committee.segment.run import Segmenter, segment_into
 from committee.segment.settings import read_settings
-from committee.segment.store import _load_tiles, chunk_name, encoded_tiles
+from committee.segment.store import _keys_of, _load_tiles, chunk_name, encoded_tiles
 from committee.segment.tiling import Grid
 from committee.selection.evaluate_many import evaluate_all
 from committee.selection.exhaustive import search
@@ -185,7 +185,7 @@ def test_miou_equals_torchmetrics(absent, ignore):
     metric = jaccard_index(classes, ignore)
     expected = metric(torch.tensor(guess), torch.tensor(truth)).item()
     one_hot = 5.0 * np.eye(classes)[guess].transpose(0, 3, 1, 2)
-    table = count_tiles({"a": one_hot}, truth, [("a",)], "tile_max_prob", ignore)
+    table = _count_tiles({"a": one_hot}, truth, [("a",)], "tile_max_prob", ignore)
     summed = table.counts_of(("a",), np.arange(3)).sum(axis=0)
     assert float(mean_iou(summed)) == pytest.approx(expected, abs=1e-6)
     if ignore == 9:
@@ -889,7 +889,7 @@ def test_500_images_of_cityscapes_stay_under_2_gb():
     tables = {}
     for grid in grids:
         whole_of = {f"{n}@{grid.name}": n for n in names} if grid.tile else {}
-        keys = keys_of(names, whole_of, 3)
+        keys = _keys_of(names, whole_of, 3)
         assert len(keys) == (22 if grid.tile else 7)
         tables[grid.name] = kept(keys, 1, grid, 19, rng)
     on_disk = 500 * len(encoded_tiles(tables))

@@ -21,10 +21,10 @@ from committee.report.rows import Report
 from committee.segment.metric import mean_iou, paired_estimate
 from committee.segment.store import _load_tiles
 from committee.segment.tile_maps import _tile_exits, _tiles_figure, tile_sections
-from committee.study.analyses import figure_of, run_study
+from committee.study.analyses import run_study
 from committee.study.context import study_of
 from committee.study.inputs import read_training
-from committee.study.write import study_json
+from committee.study.write import _figure_of, study_json
 from dense_world import predicted, write_world
 
 
@@ -60,7 +60,7 @@ def test_every_analysis_has_figures_or_a_reason(study, findings, tmp_path):
         for tile in (tile for t in finding.tables for row in t.rows for tile in row):
             if isinstance(tile, Estimate):
                 assert tile.samples == 6, finding.name
-        figure_of(study, finding)
+        _figure_of(study, finding)
     left_out = {each.name: each.left_out for each in findings if each.left_out}
     assert "only one score is kept of tiles, tile_max_prob>0.6" in left_out["confidence_functions"]
     assert "no outputs to calibrate" in left_out["calibration"]
@@ -237,6 +237,6 @@ def test_exits_are_those_of_tiles(tmp_path):
     pair = study.pairs[1].same_accuracy
     assert (row["stage 1"], row["stage 2"]) == evaluate(pair.cascade, study.test).exit_ratios
     assert "of the tiles exit after the first stage" in finding.sentences[0]
-    axes = figure_of(study, finding).axes[0]
+    axes = _figure_of(study, finding).axes[0]
     assert axes.get_xlabel() == "Tiles of test (6 images) that exit (%)"
-    assert figure_of(study, sweep).axes[0].get_ylabel() == "mIoU on test (6 images) (%)"
+    assert _figure_of(study, sweep).axes[0].get_ylabel() == "mIoU on test (6 images) (%)"

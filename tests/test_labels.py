@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from committee.cli.predict import _labels_note
 from committee.data.open import open_data
 from committee.errors import CommitteeError, MisalignedError
 from committee.pool.imagenet import imagenet_classes
-from committee.pool.labels import indices, labels_note
+from committee.pool.labels import indices
 from committee.pool.samples import Samples
 from small_world import CLASSES, images
 
@@ -152,11 +153,11 @@ def test_a_run_needs_no_labels(tmp_path: Path, case: str) -> None:
 
 
 def test_classes_without_samples_are_counted() -> None:
-    assert labels_note(Samples.of([0, 2, 2], classes=CLASSES)) == "2 of 3 classes have samples"
-    assert labels_note(Samples.of([0], classes=CLASSES)) == "1 of 3 classes has samples"
-    assert labels_note(Samples.of([0, 1, 2], classes=CLASSES)) == ""
-    assert labels_note(Samples.of([0, 1])) == ""
-    assert "committee relabel" in labels_note(Samples.of(None, count=3, classes=CLASSES))
+    assert _labels_note(Samples.of([0, 2, 2], classes=CLASSES)) == "2 of 3 classes have samples"
+    assert _labels_note(Samples.of([0], classes=CLASSES)) == "1 of 3 classes has samples"
+    assert _labels_note(Samples.of([0, 1, 2], classes=CLASSES)) == ""
+    assert _labels_note(Samples.of([0, 1])) == ""
+    assert "committee relabel" in _labels_note(Samples.of(None, count=3, classes=CLASSES))
 
 
 # ImageNet

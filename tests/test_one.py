@@ -17,8 +17,8 @@ from committee.errors import NotFiniteError
 from committee.rule.calibration import Calibration
 from committee.rule.flow import decide, drive
 from committee.rule.outputs import checked_outputs
-from committee.run import online as one_module
-from committee.run.online import One
+from committee.run import runner as one_module
+from committee.run.runner import _One
 
 NAMES = ("c", "a", "b")
 CLASSES = 5
@@ -72,7 +72,7 @@ def test_decides_as_the_flow_does(world: tuple[Cascade, dict[str, Array]]) -> No
         asked.append(name)
         return rows[name]
 
-    found = One(cascade, logits=True)(run, check)
+    found = _One(cascade, logits=True)(run, check)
     assert found == by_flow(cascade, rows)
     # Stages after the exit are not run, and nothing is run twice.
     assert asked == [n for stage in cascade.stages[: found[2] + 1] for n in stage.models]
@@ -87,7 +87,7 @@ def test_the_common_rule_does_not_go_through_the_flow(monkeypatch: pytest.Monkey
     cascade = Cascade.of(["c", "a"], [0.99])
     wanted = by_flow(cascade, rows)
     monkeypatch.setattr(one_module, "drive", never)
-    assert One(cascade, logits=True)(rows.__getitem__, check) == wanted
+    assert _One(cascade, logits=True)(rows.__getitem__, check) == wanted
     # Any other rule does.
     for other, logits_alone in (
         (Cascade.of(["c", "a"], [0.99], confidence="logit_gap"), True),
@@ -96,7 +96,7 @@ def test_the_common_rule_does_not_go_through_the_flow(monkeypatch: pytest.Monkey
         (cascade, False),
     ):
         with pytest.raises(AssertionError):
-            One(other, logits=logits_alone)(rows.__getitem__, check)
+            _One(other, logits=logits_alone)(rows.__getitem__, check)
 
 
 @pytest.mark.parametrize("late", [False, True])
@@ -104,7 +104,7 @@ def test_a_class_that_is_masked_is_decided_as_by_the_flow(late: bool) -> None:
     rows = {"c": np.array([[0.0, 0.5, 0.1]]), "a": np.array([[0.2, 0.0, 0.4]])}
     rows["a" if late else "c"][0, 1] = -np.inf
     cascade = Cascade.of(["c", "a"], [0.9])
-    found = One(cascade, logits=True)(rows.__getitem__, check)
+    found = _One(cascade, logits=True)(rows.__getitem__, check)
     assert found == by_flow(cascade, rows)
     assert found[0] != 1
 
@@ -116,10 +116,10 @@ def test_what_is_not_finite_is_refused_by_name(wrong: float, kind: type, late: b
     rows = {"c": np.zeros((1, 3), kind), "a": np.zeros((1, 3), kind)}
     rows["a" if late else "c"][0, 1] = wrong
     with pytest.raises(NotFiniteError, match=f"model '{'a' if late else 'c'}'"):
-        One(Cascade.of(["c", "a"], [0.9]), logits=True)(rows.__getitem__, check)
+        _One(Cascade.of(["c", "a"], [0.9]), logits=True)(rows.__getitem__, check)
 
 
 @pytest.mark.parametrize("answer", [[[1.0, 2.0, 0.0]], np.array([[1, 2, 0]])])
 def test_answers_of_other_types_are_taken(answer: Any) -> None:
     cascade = Cascade.of(["c"])
-    assert One(cascade, logits=True)(lambda _: answer, check) == by_flow(cascade, {"c": answer})
+    assert _One(cascade, logits=True)(lambda _: answer, check) == by_flow(cascade, {"c": answer})

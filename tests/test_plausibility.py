@@ -20,18 +20,12 @@ from committee.cli import main
 from committee.data.arrays import ArrayDataset
 from committee.errors import CommitteeError, MisalignedError, NotFiniteError, ShapeError
 from committee.models.pool_file import read_pool_file
-from committee.pool.plausibility import (
-    check_alike,
-    check_classes,
-    check_declared,
-    check_labels,
-    normalised,
-    notes_on,
-)
-from committee.predict import predict
+from committee.pool.plausibility import check_alike, check_classes, check_declared, notes_on
+from committee.predict import _check_labels, predict
 from committee.rule.outputs import Outputs, checked_outputs, refuse_one_output, usable_rows
 from committee.selection import approximations
 from committee.spec.preprocessing import Preprocessing
+from committee.store.foreign import _normalised
 from committee.store.import_predictions import import_predictions
 
 quick = settings(max_examples=25, deadline=None)
@@ -62,7 +56,7 @@ def test_a_scale_is_told_and_taken_away(seed, size, scale):
     rows = probabilities(seed, size)
     with pytest.raises(ShapeError, match=r"Rows sum to .* --normalise"):
         checked_outputs("here", "probabilities", rows * scale)
-    np.testing.assert_allclose(normalised("here", rows * scale), rows, rtol=1e-12)
+    np.testing.assert_allclose(_normalised("here", rows * scale), rows, rtol=1e-12)
 
 
 @quick
@@ -71,7 +65,7 @@ def test_logits_are_not_normalised(seed, size):
     logits = np.random.default_rng(seed).normal(size=size)
     logits[0, 0] = -1
     with pytest.raises(ShapeError, match="Are these logits"):
-        normalised("here", logits)
+        _normalised("here", logits)
     with pytest.raises(ShapeError, match="Are these logits"):
         checked_outputs("here", "probabilities", logits)
 
@@ -97,7 +91,7 @@ def test_a_class_too_many_is_told_with_its_usual_cause() -> None:
     with pytest.raises(MisalignedError, match="'a' has 1,000, 'b' has 1,001"):
         check_alike("here", {"a": 1000, "b": 1001})
     with pytest.raises(MisalignedError, match="labels go up to 3, but outputs have only 3 classes"):
-        check_labels("here", Outputs("logits", np.zeros((2, 3))), np.array([0, 3]))
+        _check_labels("here", Outputs("logits", np.zeros((2, 3))), np.array([0, 3]))
 
 
 @pytest.mark.parametrize("kind", ["logits", "probabilities"])

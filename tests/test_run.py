@@ -16,6 +16,7 @@ from PIL import Image
 
 from committee import Cascade, Pool, Runner, evaluate, search
 from committee.arrays import Array
+from committee.cli.demo import _timed
 from committee.data.arrays import ArrayDataset
 from committee.data.base import BrokenSamplesError, PartDataset
 from committee.data.open import open_data
@@ -34,7 +35,6 @@ from committee.rule.flow import Decisions
 from committee.rule.origin import Origin
 from committee.run.offline import Progress, run_into, run_offline
 from committee.run.results import Result, _write_results, check_ending, check_free, read_results
-from committee.run.timing import timed
 from committee.run.verify import agreement
 from small_world import dataset, decisions_pool, read_pool
 
@@ -462,7 +462,7 @@ def test_timing_decides_as_ever_and_times_every_image(stored: Pool, some: ArrayD
     images = some.read(np.arange(50))
     few = stored.rows(slice(50), "few")
     for batch_size in (64, 1):
-        for runner, each in zip(runners, timed(runners, images, batch_size), strict=True):
+        for runner, each in zip(runners, _timed(runners, images, batch_size), strict=True):
             assert agreement(runner, few, each.decisions).complete
             assert each.ms.shape == (50,)
             assert each.mean_ms == pytest.approx(each.ms.mean())

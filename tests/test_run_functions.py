@@ -9,7 +9,8 @@ import pytest
 import committee as cm
 from committee.errors import CommitteeError
 from committee.pool.pool import Pool
-from committee.run.decision import Answer, Decision
+from committee.run.decision import Decision
+from committee.run.functions import _Answer
 from committee.selection.front import committee_of
 
 SAMPLES = 200
@@ -75,7 +76,7 @@ def test_functions_decide_as_stored_predictions_do(kind, is_async, tmp_path):
     assert calls.count("small") == SAMPLES
     assert calls.count("large") == (stages == 1).sum()
     if kind == "outcomes":
-        assert all(isinstance(each, Answer) for each in found)
+        assert all(isinstance(each, _Answer) for each in found)
         value = np.mean([each.answer.endswith("1") for each in found])
         assert {each.model for each in found} == {"small", "large"}
     else:

@@ -24,12 +24,12 @@ from committee.pool.intervals import Estimate, paired_difference
 from committee.pool.table import Column, Table
 from committee.rule.origin import Origin
 from committee.study import analyses as analyses_module
-from committee.study.analyses import ANALYSES, figure_of, run_study
+from committee.study.analyses import ANALYSES, run_study
 from committee.study.base import Analysis, Finding
 from committee.study.columns import accuracy_of
 from committee.study.context import study_of
 from committee.study.inputs import read_references, read_training
-from committee.study.write import _index_markdown, study_json, write_study
+from committee.study.write import _figure_of, _index_markdown, study_json, write_study
 from study_pools import family_pools, family_study
 
 
@@ -310,7 +310,7 @@ def findings(study):
 @pytest.fixture(scope="module")
 def figures(study, findings):
     """The figure of each finding by its name; None where it has none."""
-    return {finding.name: figure_of(study, finding) for finding in findings}
+    return {finding.name: _figure_of(study, finding) for finding in findings}
 
 
 def test_everything_is_written_and_named_in_the_index(study, findings, figures, tmp_path):

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from committee import Pool
 from committee.pool.intervals import Estimate
-from committee.study.analyses import figure_of, run_study
+from committee.study.analyses import run_study
 from committee.study.context import Reference, study_of
-from committee.study.write import _index_markdown, study_json
+from committee.study.write import _figure_of, _index_markdown, study_json
 from strategies import pools, random_pool
 
 REFERENCES = (Reference("free", 0.5, 0.0), Reference("dear", 1.0, 9.0))
@@ -46,6 +46,6 @@ def test_every_analysis_has_figures_or_a_reason(pool, draw):
                     assert cell.low <= cell.value <= cell.high
                     assert cell.samples == len(test)
         if draw:
-            figure_of(study, finding)
+            _figure_of(study, finding)
     assert "nan" not in _index_markdown(study, findings)
     json.dumps(study_json(study, findings), allow_nan=False)

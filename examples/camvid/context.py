@@ -18,9 +18,9 @@ import numpy as np
 from committee.data.segmentation import open_segmentation
 from committee.models.inputs import prepared
 from committee.models.load import load_model
-from committee.segment.counting import count_tiles
 from committee.segment.metric import mean_iou
 from committee.segment.outputs import pixel_logits, window_logits
+from committee.segment.predict import _count_tiles
 from committee.segment.tiling import Grid
 from committee.spec.model import ModelSpec
 from committee.spec.preprocessing import Preprocessing
@@ -57,7 +57,7 @@ def main() -> None:
         for grid in grids:
             seen = _seen(model, spec, grid, image)
             own = np.where(grid.owned, grid.cut(label), -1)
-            table = count_tiles({"m": seen}, own, [("m",)], "tile_max_prob", IGNORED)
+            table = _count_tiles({"m": seen}, own, [("m",)], "tile_max_prob", IGNORED)
             counts[grid] = counts[grid] + table.of(("m",), np.arange(len(grid))).values.sum(axis=0)
             same[grid] += (grid.pasted(seen.argmax(axis=1)) == whole).mean() / len(inputs)
     # In turns, so that a drifting machine favours none; the least of all turns.

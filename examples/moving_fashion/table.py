@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 import committee as cm
+from committee.cli.demo import _timed
 from committee.data.open import open_data
-from committee.run.timing import timed
 
 HERE = Path(__file__).parent
 VIEWS = 10
@@ -83,7 +83,7 @@ def print_times(found: dict[str, cm.Cascade], val: cm.Pool, args: argparse.Names
     models = [spec for runner in runners for spec in runner.specs.values()]
     data = open_data(args.clips / "test", "run", val.samples.classes, models=models)
     chosen = np.random.default_rng(0).permutation(len(data.samples))[: args.timed]
-    times = timed(runners, data.read(np.sort(chosen)), batch_size=32)
+    times = _timed(runners, data.read(np.sort(chosen)), batch_size=32)
     for name, each in zip(found, times, strict=True):
         print(f"{name}: {each.mean_ms:.2f} ms a clip")
 

@@ -5,8 +5,6 @@ Everything works without it, to the same bit and more slowly.
 
 from __future__ import annotations
 
-import logging
-from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -23,10 +21,3 @@ PLAIN = (
     else "without its compiled part, for no compiler was there when it was installed: search gives "
     "the same and takes several times as long"
 )
-
-
-@cache
-def warn_if_plain() -> None:
-    """Say once, on standard error unless logging is set up otherwise, that searches are slow."""
-    if PLAIN:
-        logging.getLogger("committee").warning("Note: this is committee %s.", PLAIN)

@@ -85,13 +85,6 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def write_synced(path: Path, data: bytes, mode: str = "wb") -> None:
-    """Write or append bytes in place, and sync the file; its name is not synced."""
-    with path.open(mode) as file:
-        file.write(data)
-        sync_file(file)
-
-
 def sync_file(file: IO[bytes]) -> None:
     """Bring what was written into an open file to the disk."""
     file.flush()

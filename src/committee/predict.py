@@ -17,14 +17,7 @@ from committee.models.base import Model, outputs_of
 from committee.models.inputs import ModelInputs, inputs_of, prepared
 from committee.models.load import load_models
 from committee.models.pool_file import PoolFile
-from committee.pool.plausibility import (
-    check_alike,
-    check_classes,
-    check_declared,
-    check_kinds,
-    check_labels,
-    notes_on,
-)
+from committee.pool.plausibility import check_alike, check_classes, check_declared, notes_on
 from committee.pool.samples import Samples
 from committee.rule.outputs import Outputs
 from committee.spec.model import ModelSpec
@@ -99,7 +92,7 @@ def predict(
     if dtype not in DTYPES:
         raise UnknownNameError.of("predict", "dtype", dtype, DTYPES)
     check_split_name(dataset.samples.split)
-    check_kinds({model.name: model.kind for model in pool.models})
+    _check_kinds({model.name: model.kind for model in pool.models})
     loaded = load_models(pool.models, allow_code)
     note = note or (lambda _: None)
     for line in (*_unknown_costs(loaded), *_stated(loaded)):
@@ -139,6 +132,18 @@ def predict(
     return folder
 
 
+def _check_kinds(kinds: Mapping[str, str]) -> None:
+    """Raise MisalignedError if models of one pool declare different kinds, given by name."""
+    first = next(iter(kinds.items()), ("", ""))
+    for name, kind in kinds.items():
+        if kind != first[1]:
+            raise MisalignedError(
+                f"predict: all models must have the same kind of outputs: {first[0]!r} has "
+                f"{first[1]}, {name!r} has {kind}. Predict each kind into its own store: "
+                f"--only {name} --out OTHER"
+            )
+
+
 class _FirstOutputs:
     """Checks the first outputs of each model against its declaration, before hours of work.
 
@@ -158,10 +163,28 @@ class _FirstOutputs:
         where = f"model {spec.name!r}"
         check_declared(where, outputs, 'kind = "probabilities" in its [[model]]')
         check_classes(where, outputs, len(self._samples.classes))
-        check_labels(where, outputs, self._samples.labels)
+        _check_labels(where, outputs, self._samples.labels)
         if outputs.values.ndim == 2:
             self._widths[spec.name] = outputs.values.shape[1]
             check_alike("predict", self._widths)
+
+
+def _check_labels(where: str, outputs: Outputs, labels: Array | None) -> None:
+    """Raise MisalignedError if a label is beyond the classes of a model.
+
+    Args:
+        where: Owner of the outputs, for the error.
+        outputs: Outputs on some or all samples.
+        labels: Class index of each sample of the split, shape (N,), or None.
+    """
+    if labels is None or not len(labels) or outputs.values.ndim != 2:
+        return
+    width = outputs.values.shape[1]
+    if labels.max() >= width:
+        raise MisalignedError(
+            f"{where}: labels go up to {labels.max()}, but outputs have only {width:,} classes, 0 "
+            f"to {width - 1}. Do the labels and the model belong to the same task?"
+        )
 
 
 def _unknown_costs(loaded: Sequence[Loaded]) -> list[str]:

@@ -19,7 +19,6 @@ from committee.certificates.exact_tests import (
     paired_upper_bound,
     share_lower_bound,
 )
-from committee.certificates.record_table import record_table
 from committee.errors import CascadeError, CommitteeError, MisalignedError
 from committee.pool.comparison import identity_of
 from committee.pool.costs import SampleCost
@@ -37,6 +36,7 @@ from committee.text import (
     Side,
     about,
     counted,
+    html_table,
     human_cost,
     percent,
     points,
@@ -126,7 +126,7 @@ class Certificate:
         return f"<Certificate: {printable(self.text)}>"
 
     def _repr_html_(self) -> str:
-        return record_table(self.record, f"{self.text}.")
+        return _record_table(self.record, f"{self.text}.")
 
     def __dir__(self) -> list[str]:
         return sorted(_SHOWN)
@@ -259,6 +259,23 @@ class Certificate:
         others = np.zeros_like(values) if others is None else others.astype(np.int64)
         wins, losses = int((values > others).sum()), int((values < others).sum())
         return _outcome_of(own, wins, losses, len(values)).with_cost(spent)
+
+
+def _record_table(own: CertificateRecord, sentence: str) -> str:
+    """Return what was promised, what tested it, and the sentence that holds, as HTML."""
+    rows = [
+        ("promise", f"{own.measure}: {own.promise} {own.margin:g}"),
+        ("level", f"{own.level:g}"),
+        ("reference", own.reference),
+        ("at least, on new data", f"{own.lower_bound:.4g}"),
+        ("on the samples that tested", f"{own.estimate:.4g}"),
+        ("tested on", f"{counted(own.samples, 'sample')} of {own.split}"),
+        ("chosen on", f"{counted(own.choosing, 'other sample')}" if own.choosing else ""),
+    ]
+    costs = (("average cost", own.average_cost), ("the reference's", own.reference_cost))
+    rows += [(what, human_cost(cost, own.unit)) for what, cost in costs if cost is not None]
+    told = [((what, ""), (text, "")) for what, text in rows if text]
+    return html_table("Certificate", ("", ""), told, sentence)
 
 
 @dataclass(frozen=True)

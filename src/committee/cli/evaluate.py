@@ -23,14 +23,7 @@ from committee.cli.output import (
     say_wrapped,
     show,
 )
-from committee.cli.stores import (
-    check_models,
-    is_root,
-    is_store,
-    open_split,
-    root_of,
-    skipped,
-)
+from committee.cli.stores import check_models, is_root, open_split, root_of, skipped
 from committee.errors import CascadeError, StoreError
 from committee.pool.comparison import identity_of
 from committee.pool.evaluate import Evaluation
@@ -40,11 +33,12 @@ from committee.pool.pool import Pool
 from committee.report.promise import gaps_table
 from committee.report.text import at_thresholds, exits, interval, promised, versus
 from committee.rule.cascade import Cascade
+from committee.rule.origin import Origin
 from committee.run.open import open_cascade, what_is
 from committee.selection.notes import few_samples, of_comparison, of_promises, target_of
 from committee.selection.paired import Comparison, compare
 from committee.selection.targets import Promise, promises_of
-from committee.store.split import note_on_chooser, note_on_labels
+from committee.store.split import known_split, note_on_chooser
 from committee.text import counted, human_cost, listed, percent
 
 
@@ -71,7 +65,7 @@ def evaluate(
 
     Example: committee evaluate c.json predictions
     """
-    if is_store(cascade):
+    if _is_store(cascade):
         raise CascadeError(
             f"evaluate: {cascade} is a store; the cascade comes first: "
             "committee evaluate CASCADE STORE"
@@ -83,6 +77,13 @@ def evaluate(
         _print(findings, pool)
     if findings.certificate is not None and findings.certificate.failed:
         raise typer.Exit(opt.FAILED)
+
+
+def _is_store(path: str) -> bool:
+    """Return True if a path is a store of predictions, or one split of it."""
+    folder = Path(path)
+    stored = is_root(folder) or is_root(folder.parent)
+    return stored and folder.is_dir() and not (folder / "cascade.json").exists()
 
 
 @dataclass(frozen=True)
@@ -201,9 +202,25 @@ def _findings(
         promises_of(chosen, evaluation, pool) if same_measure and not chose else (),
         checked_on(chosen, pool, metric),
         gaps,
-        [note for note in (about, note_on_labels(root, chosen.origin)) if note],
+        [note for note in (about, _note_on_labels(root, chosen.origin)) if note],
         chose,
         bool(fitted),
+    )
+
+
+def _note_on_labels(root: Path, origin: Origin) -> str:
+    """Return a note if the split that chose a cascade has other labels now; else an empty text."""
+    folder, then = root / origin.split, origin.labels_fingerprint
+    known = known_split(folder, ()) if then and folder.is_dir() and folder != root else None
+    if known is None or known.samples.labels_fingerprint in ("", then):
+        return ""
+    own = known.samples
+    count = origin.promised and origin.promised.samples
+    if count != len(own) or own.identity not in ("", origin.samples_fingerprint):
+        return ""
+    return (
+        f"the labels of '{own.split}' in this store are not those that chose the cascade: what it "
+        "had there it had by the labels of then. Search again"
     )
 
 

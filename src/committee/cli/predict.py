@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import numpy as np
 import typer
 
 from committee.cli import options as opt
@@ -14,7 +15,8 @@ from committee.cli.tasks import commands_of
 from committee.data.base import Dataset
 from committee.data.open import open_data
 from committee.models.pool_file import PoolFile, read_pool_file
-from committee.pool.labels import LabelMode, labels_note
+from committee.pool.labels import LabelMode
+from committee.pool.samples import Samples
 from committee.predict import predict as compute
 from committee.store.reconcile import grown_share, without_stored_shares
 from committee.store.split import read_split
@@ -68,7 +70,7 @@ def predict(
         own.predict(models, data, split, out, rows, batch_size, code, as_json)
         return
     dataset = _open(models, data, split, out, rows, fraction, seed or 0, unlabelled)
-    notes = Notes(as_json, [*dataset.samples.notes, labels_note(dataset.samples)])
+    notes = Notes(as_json, [*dataset.samples.notes, _labels_note(dataset.samples)])
     with progress_bar("predict", "outputs", not as_json) as update:
 
         def progress(done: int, total: int) -> None:
@@ -107,6 +109,17 @@ def predict(
     outputs = f"{counted(len(names), 'model')} x {counted(len(samples), 'sample')}"
     say(f"{outputs} are in {folder}{rule}")
     say_next(next_step(out, split))
+
+
+def _labels_note(samples: Samples) -> str:
+    """Return a note if samples have no labels, or some classes have no samples; else empty."""
+    if samples.labels is None:
+        return "without labels: committee relabel adds them, search --agree-with needs none"
+    if not samples.classes:
+        return ""
+    count, total = len(np.unique(samples.labels)), len(samples.classes)
+    have = "has" if count == 1 else "have"
+    return f"{count:,} of {total:,} classes {have} samples" if count < total else ""
 
 
 def _open(

@@ -28,13 +28,6 @@ def is_root(path: Path) -> bool:
     return any((path / index).is_file() for index in store_readers())
 
 
-def is_store(path: str) -> bool:
-    """Return True if a path is a store of predictions, or one split of it."""
-    folder = Path(path)
-    stored = is_root(folder) or is_root(folder.parent)
-    return stored and folder.is_dir() and not (folder / "cascade.json").exists()
-
-
 def root_of(store: str) -> Path:
     """Return the folder of a store that is named ``STORE`` or ``STORE/SPLIT``."""
     return _folder(store, None, "any").parent

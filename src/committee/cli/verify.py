@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from functools import partial
 from typing import Annotated
 
+import numpy as np
 import typer
 
 from committee.certificates.certificate import Checked
@@ -15,7 +16,7 @@ from committee.cli.certify import say_checked
 from committee.cli.options import refuse
 from committee.cli.output import broken_text, print_json, progress_bar, say
 from committee.cli.stores import check_models, open_split, with_models
-from committee.data.base import readable_part
+from committee.data.base import BrokenSamplesError, Dataset, PartDataset, find_broken
 from committee.data.open import open_data
 from committee.errors import CascadeError, needing
 from committee.export.graph import INSIDE
@@ -103,7 +104,7 @@ def verify(
     )
     broken: list[tuple[str, str]] = []
     if skip_broken:
-        dataset, broken = readable_part(dataset)
+        dataset, broken = _readable_part(dataset)
     sizes = batch_size or [runner.task.batch_size]
     ways: dict[str, Way] = {}
     stored = None
@@ -132,6 +133,18 @@ def verify(
         broken,
         as_json,
     )
+
+
+def _readable_part(dataset: Dataset) -> tuple[Dataset, list[tuple[str, str]]]:
+    """Return the samples that can be read, and the id and reason of each other one."""
+    broken = find_broken(dataset, np.arange(len(dataset.samples)))
+    if not broken:
+        return dataset, []
+    bad = {name for name, _ in broken}
+    rows = np.flatnonzero([name not in bad for name in dataset.samples.ids])
+    if not len(rows):
+        raise BrokenSamplesError(broken, len(bad))
+    return PartDataset(dataset, rows), broken
 
 
 def _offline(batch_size: int) -> str:

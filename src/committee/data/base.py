@@ -216,18 +216,6 @@ def share_rows(samples: Samples, fraction: str, seed: int) -> tuple[Array, str]:
     return rows, f"fraction {start:g}:{stop:g}, seed {seed}, of {len(places)} samples"
 
 
-def readable_part(dataset: Dataset) -> tuple[Dataset, list[tuple[str, str]]]:
-    """Return the samples that can be read, and the id and reason of each other one."""
-    broken = find_broken(dataset, np.arange(len(dataset.samples)))
-    if not broken:
-        return dataset, []
-    bad = {name for name, _ in broken}
-    rows = np.flatnonzero([name not in bad for name in dataset.samples.ids])
-    if not len(rows):
-        raise BrokenSamplesError(broken, len(bad))
-    return PartDataset(dataset, rows), broken
-
-
 def without(dataset: Dataset, ids: frozenset[str], rule: str) -> Dataset:
     """Return the samples with other ids than these; ``rule`` says which these are."""
     keep = [row for row, name in enumerate(dataset.samples.ids) if name not in ids]

@@ -12,7 +12,7 @@ from __future__ import annotations
 import struct
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -25,7 +25,7 @@ import numpy as np
 from committee.arrays import Array
 from committee.data.files import FilesDataset
 from committee.errors import DataError, needing
-from committee.models.inputs import FramedClip, Framing, needed_frames
+from committee.models.inputs import Framing, needed_frames
 from committee.pool.samples import Samples
 from committee.spec.preprocessing import Preprocessing
 
@@ -48,6 +48,26 @@ _LISTS = frozenset({"concat", "hls", "dash", "image2", "image2pipe", "imf", "sdp
 _SKEW = 0.02
 
 
+class _FramedClip:
+    """A clip that holds only the frames that some models need, resized for them.
+
+    ``frames`` has for each framing the numbers of the frames, rising, and the frames.
+    """
+
+    def __init__(self, times: Array, frames: Mapping[Framing, tuple[Array, Array]]) -> None:
+        self.times = times
+        self._frames = frames
+
+    def framed(self, framing: Framing, rows: Array) -> Array:
+        """See :class:`Clip`."""
+        none = (np.empty(0, np.int64), np.empty(0, np.uint8))
+        numbers, frames = self._frames.get(framing, none)
+        if not np.isin(rows, numbers).all():
+            raise DataError("this clip was read for other models; open the data with these models")
+        wanted: Array = frames[np.searchsorted(numbers, rows)]
+        return wanted
+
+
 class ClipsDataset(FilesDataset):
     """Clip files; the frames that some models need are decoded when they are read.
 
@@ -59,7 +79,7 @@ class ClipsDataset(FilesDataset):
         super().__init__(root, samples)
         self._recipes = tuple(dict.fromkeys(recipes))
 
-    def decode(self, path: Path) -> FramedClip:
+    def decode(self, path: Path) -> _FramedClip:
         """See :func:`read_clip`."""
         return read_clip(path, self._recipes)
 
@@ -70,7 +90,7 @@ class ClipsDataset(FilesDataset):
         return text.split("\n")[0] or type(error).__name__
 
 
-def read_clip(path: Path, recipes: Sequence[Preprocessing]) -> FramedClip:
+def read_clip(path: Path, recipes: Sequence[Preprocessing]) -> _FramedClip:
     """Decode the frames of a clip that some models need.
 
     Frames are turned and mirrored as the file says, as players do; pixels count as square.
@@ -91,7 +111,7 @@ def read_clip(path: Path, recipes: Sequence[Preprocessing]) -> FramedClip:
     return _needed_frames(path, _counted_timeline(path), recipes)
 
 
-def _needed_frames(path: Path, line: _Timeline, recipes: Sequence[Preprocessing]) -> FramedClip:
+def _needed_frames(path: Path, line: _Timeline, recipes: Sequence[Preprocessing]) -> _FramedClip:
     wanted = needed_frames(line.times, recipes)
     rows = np.unique(np.concatenate([np.empty(0, np.int64), *wanted.values()])).tolist()
     frames: dict[Framing, list[Array]] = {framing: [] for framing in wanted}
@@ -101,7 +121,7 @@ def _needed_frames(path: Path, line: _Timeline, recipes: Sequence[Preprocessing]
         for framing in wanted:
             if row in lacking[framing]:
                 frames[framing].append(framing.fit(pixels[framing.grey]))
-    return FramedClip(
+    return _FramedClip(
         line.times,
         {framing: (numbers, _stacked(frames[framing])) for framing, numbers in wanted.items()},
     )

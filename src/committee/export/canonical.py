@@ -9,8 +9,8 @@ import numpy as np
 
 from committee.errors import ExportError
 from committee.export.nodes import Nodes, onnx_type
-from committee.export.record_inputs import RecordForm, record_form
-from committee.models.graph import Form, Port, declared, form_of
+from committee.export.record_inputs import RecordForm
+from committee.models.graph import Form, Port, declared, form_of, output_of
 from committee.spec.model import ModelSpec
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def export_form(spec: ModelSpec, *, several: bool = False) -> Form | RecordForm:
     where, path = f"model {spec.name!r}", Path(spec.text)
     form: Form | RecordForm
     if spec.does.records:
-        form = record_form(spec)
+        form = _record_form(spec)
         takes = ", ".join(map(str, form.inputs))
     else:
         form = form_of(where, spec, *declared(where, path))
@@ -36,6 +36,13 @@ def export_form(spec: ModelSpec, *, several: bool = False) -> Form | RecordForm:
             f"{takes}. Export it with a dynamic batch{choice}"
         )
     return form
+
+
+def _record_form(spec: ModelSpec) -> RecordForm:
+    """Return the form of a model of records, an ONNX file."""
+    where = f"model {spec.name!r}"
+    inputs, outputs = declared(where, Path(spec.text))
+    return RecordForm(inputs, output_of(where, spec, outputs, dense=False))
 
 
 def canonical(model: ModelProto, form: Form | RecordForm) -> ModelProto:

@@ -25,18 +25,18 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.errors import CommitteeError, ExportError, ModelError, NotFiniteError, needing
 from committee.export.model_files import onnx_specs
 from committee.export.nodes import FUNCTIONS, Nodes, function_of
 from committee.export.plan import PRECISIONS, Form, Plan, planned, resizes_inside
-from committee.export.record_inputs import some_records
 from committee.export.stages import value_infos, write_stages
 from committee.files import naming
 from committee.models.base import outputs_of
-from committee.models.graph import onnxruntime_session
+from committee.models.graph import Port, onnxruntime_session
 from committee.models.inputs import RawSamples, inputs_of
 from committee.models.load import load_models
-from committee.models.record_graph import fed_graph
+from committee.models.record_graph import blank_of, fed_graph
 from committee.rule.cascade import Cascade
 from committee.rule.flow import Answers, Decisions, Request, decide, drive
 from committee.spec.preprocessing import Preprocessing
@@ -263,9 +263,35 @@ def _reference(plan: Plan, rows: int) -> tuple[RawSamples, Decisions] | None:
 def _some_samples(plan: Plan, rows: int) -> Iterator[RawSamples]:
     """Yield samples to try a graph on: noise, then zeros."""
     if plan.ports:
-        yield from (some_records(plan.ports, rows, seed) for seed in (0, None))
+        yield from (_some_records(plan.ports, rows, seed) for seed in (0, None))
         return
     fit = next(each for each in plan.inputs if isinstance(each, Preprocessing))
     shape = (rows, *fit.size, fit.channels)
     noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     yield from (noise, np.zeros_like(noise))
+
+
+def _some_records(ports: Mapping[Record, Port], rows: int, seed: int | None) -> list[Any]:
+    """Return records to try a graph on: noise by a seed, or zeros without one."""
+    rng = None if seed is None else np.random.default_rng(seed)
+    values = {recipe: _some(port, rows, rng) for recipe, port in ports.items()}
+    return [_record(values, row) for row in range(rows)]
+
+
+def _some(port: Port, rows: int, rng: np.random.Generator | None) -> Array:
+    blank = np.repeat(blank_of(port), rows, axis=0)
+    if rng is None or blank.dtype == object:
+        return blank
+    noise = rng.standard_normal(blank.shape)
+    return noise.astype(blank.dtype) if blank.dtype.kind == "f" else (noise > 0).astype(blank.dtype)
+
+
+def _record(values: Mapping[Record, Array], row: int) -> Any:
+    record: dict[str, Any] = {}
+    for recipe, array in values.items():
+        (field,) = recipe.fields
+        if not field.columns:
+            return array[row]
+        cells = array[row].ravel() if field.row else [array[row]]
+        record |= dict(zip(field.columns, cells, strict=False))
+    return record

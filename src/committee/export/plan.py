@@ -13,7 +13,7 @@ import numpy as np
 
 from committee.errors import ExportError, ModelError
 from committee.export.canonical import canonical, export_form
-from committee.export.record_inputs import RecordForm, inputs_of_graph, recipes_of
+from committee.export.record_inputs import RecordForm
 from committee.models.graph import Port
 from committee.rule.calibration import made_kinds
 from committee.rule.cascade import Cascade
@@ -22,7 +22,7 @@ from committee.rule.scores import AGREEMENTS
 from committee.spec.model import ModelSpec
 from committee.spec.preprocessing import Preprocessing
 from committee.spec.recipe import Recipe
-from committee.spec.record import Record
+from committee.spec.record import Field, Record
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto
@@ -67,7 +67,7 @@ class Plan:
     def inputs_of(self, name: str) -> Sequence[Recipe]:
         """Return the inputs that feed a model: one of images, or several of records."""
         spec = self.specs[name]
-        return recipes_of(spec) if spec.does.records else [self.input_of(name)]
+        return _recipes_of(spec) if spec.does.records else [self.input_of(name)]
 
     def shared(self, name: str) -> str:
         """Return the function that several models of one file call; empty for a single model."""
@@ -95,6 +95,12 @@ class Plan:
                         f"{version}. Export them again with the same"
                     )
         return versions
+
+
+def _recipes_of(spec: ModelSpec) -> list[Record]:
+    """Return what feeds each input of a model, in the order of its graph; models may share it."""
+    unnamed = [Field("", f.columns, f.row, f.dtype) for f in spec.record.fields]
+    return [Record((field,)) for field in unnamed]
 
 
 def planned(
@@ -145,9 +151,41 @@ def _inputs(
 ) -> tuple[Mapping[Recipe, str], Mapping[Record, Port]]:
     records = {name: form for name, form in forms.items() if isinstance(form, RecordForm)}
     if records:
-        names, ports = inputs_of_graph(specs, records)
+        names, ports = _inputs_of_graph(specs, records)
         return dict(names.items()), ports
     return dict(_image_inputs(specs, resize_inside).items()), {}
+
+
+def _inputs_of_graph(
+    specs: Mapping[str, ModelSpec], forms: Mapping[str, RecordForm]
+) -> tuple[dict[Record, str], dict[Record, Port]]:
+    """Return the inputs of one graph for all models: their names, and what they take.
+
+    Raises:
+        ExportError: If models take one column in different shapes.
+    """
+    ports: dict[Record, Port] = {}
+    for name, spec in specs.items():
+        for recipe, port in zip(_recipes_of(spec), forms[name].inputs, strict=True):
+            known = ports.setdefault(recipe, port)
+            if _ranks(known) != _ranks(port):
+                raise ExportError(
+                    f"export: models take {port} and {known} of the same column, which one input "
+                    "cannot feed. Export the models with the same shape"
+                )
+    names = [_name(recipe) for recipe in ports]
+    if len(set(names)) < len(names):
+        names = [f"{name}_{number}" for number, name in enumerate(names)]
+    return dict(zip(ports, names, strict=True)), ports
+
+
+def _ranks(port: Port) -> tuple[int, ...]:
+    return () if port.shape is None else (len(port.shape),)
+
+
+def _name(recipe: Record) -> str:
+    (field,) = recipe.fields
+    return "row" if field.row else next(iter(field.columns), "record")
 
 
 def _image_inputs(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -168,24 +168,6 @@ class Model(Protocol):
 
         A model of kind ``decisions`` returns a pair: classes (N,) and confidence (N,). Tensors,
         lists, and mappings or objects that hold ``logits`` are read as arrays.
-        """
-
-
-@runtime_checkable
-class Resizable(Protocol):
-    """What a model also has if one copy of its weights can serve several sizes."""
-
-    def at(self, spec: ModelSpec) -> Model | None:
-        """Return the same weights, not loaded again, as the model of another spec.
-
-        Args:
-            spec: Differs from the model's own in name, preprocessing and costs only.
-
-        Returns:
-            A model that shares this one's weights in memory; None if its size is part of them.
-
-        Raises:
-            ModelError: If it does not take inputs of that size.
         """
 
 

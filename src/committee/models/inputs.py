@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -200,26 +200,6 @@ class ArrayClip:
     def framed(self, framing: Framing, rows: Array) -> Array:
         """See :class:`Clip`."""
         return np.stack([framing.fit(self._frames[row]) for row in rows.tolist()])
-
-
-class FramedClip:
-    """A clip that holds only the frames that some models need, resized for them.
-
-    ``frames`` has for each framing the numbers of the frames, rising, and the frames.
-    """
-
-    def __init__(self, times: Array, frames: Mapping[Framing, tuple[Array, Array]]) -> None:
-        self.times = times
-        self._frames = frames
-
-    def framed(self, framing: Framing, rows: Array) -> Array:
-        """See :class:`Clip`."""
-        none = (np.empty(0, np.int64), np.empty(0, np.uint8))
-        numbers, frames = self._frames.get(framing, none)
-        if not np.isin(rows, numbers).all():
-            raise DataError("this clip was read for other models; open the data with these models")
-        wanted: Array = frames[np.searchsorted(numbers, rows)]
-        return wanted
 
 
 def needed_frames(times: Array, recipes: Iterable[Preprocessing]) -> dict[Framing, Array]:

@@ -7,9 +7,10 @@ from collections.abc import Collection, Iterable
 from dataclasses import replace
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from committee.errors import CascadeError, ModelError, PoolFileError, UnknownNameError, require
-from committee.models.base import RANDOM, Model, Resizable, Source
+from committee.models.base import RANDOM, Model, Source
 from committee.paths import MOVED
 from committee.rule.cascade import Cascade
 from committee.spec.cost import Cost
@@ -102,6 +103,24 @@ def check_installed(specs: Iterable[ModelSpec]) -> None:
     require("The pool", *extras)
 
 
+@runtime_checkable
+class _Resizable(Protocol):
+    """What a model also has if one copy of its weights can serve several sizes."""
+
+    def at(self, spec: ModelSpec) -> Model | None:
+        """Return the same weights, not loaded again, as the model of another spec.
+
+        Args:
+            spec: Differs from the model's own in name, preprocessing and costs only.
+
+        Returns:
+            A model that shares this one's weights in memory; None if its size is part of them.
+
+        Raises:
+            ModelError: If it does not take inputs of that size.
+        """
+
+
 def resized(spec: ModelSpec, loaded: Iterable[Loaded]) -> Loaded | None:
     """Return a model that shares the weights of a loaded one; None if no loaded one has them."""
     for model, own in loaded:
@@ -110,7 +129,7 @@ def resized(spec: ModelSpec, loaded: Iterable[Loaded]) -> Loaded | None:
         if own.preprocessing.shape == spec.preprocessing.shape:
             # View groups, or crops, of one size need no model of their own.
             return _identified(model, spec)
-        shared = model.at(spec) if isinstance(model, Resizable) else None
+        shared = model.at(spec) if isinstance(model, _Resizable) else None
         if shared is not None:
             return _identified(shared, spec)
     return None

@@ -100,10 +100,10 @@ def fed_graph(
     ``samples`` returns those that a recipe can be applied to.
     """
     ports = {each.name: _port(each) for each in session.get_inputs()}
-    return {name: _fed(ports[name], samples(r), r) for name, r in inputs.items()}
+    return {name: _prepared(ports[name], samples(r), r) for name, r in inputs.items()}
 
 
-def _fed(port: Port, samples: RawSamples, recipe: Recipe) -> Array:
+def _prepared(port: Port, samples: RawSamples, recipe: Recipe) -> Array:
     if isinstance(recipe, Record):
         return _fed(port, RecordBatch.of(samples, recipe).value())
     assert isinstance(recipe, Preprocessing)

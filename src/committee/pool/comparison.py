@@ -7,11 +7,16 @@ from dataclasses import replace
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.errors import UnknownNameError
-from committee.pool.identity import Shared, mostly_differ, places, same_rows, shared
+from committee.pool.identity import Shared, places, same_rows, shared
 from committee.pool.pool import Pool
-from committee.pool.pool_model import digests_of
+from committee.pool.pool_model import PoolModel
 from committee.pool.samples import fingerprint
+from committee.rule.outputs import Outputs
+
+# Largest difference of a row between machines, as a share of its largest number.
+_ROUNDED = 1e-2
 
 # Rows whose outputs are compared.
 _ROWS = 4096
@@ -51,15 +56,42 @@ def shared_samples(pool: Pool, other: Pool) -> Shared:
     if len(found) and not _answers_differ(pool, other, names):
         return found
     found = replace(found, first=found.first[:0], second=found.second[:0])
-    each = (digests_of((p.models[n] for n in names), len(p)) for p in (pool, other))
+    each = (_digests_of((p.models[n] for n in names), len(p)) for p in (pool, other))
     rows = same_rows(*each) if names else ()
     return Shared(pool.samples, other.samples, *rows) if rows else found
+
+
+def _digests_of(models: Iterable[PoolModel], samples: int) -> Array:
+    """Return a number for what some models answer to each sample, shape (N,), uint64."""
+    total: Array = np.zeros(samples, np.uint64)
+    for model in models:
+        total = total + model.digests
+    return total
 
 
 def _answers_differ(pool: Pool, other: Pool, names: Sequence[str]) -> bool:
     rows = places(pool.samples, other.samples)
     theirs = np.flatnonzero(rows >= 0)[:_ROWS]
     return bool(names) and all(
-        mostly_differ(pool.model(name).rows(rows[theirs]), other.model(name).rows(theirs))
+        _mostly_differ(pool.model(name).rows(rows[theirs]), other.model(name).rows(theirs))
         for name in names
     )
+
+
+def _mostly_differ(one: Outputs, two: Outputs) -> bool:
+    """Return True if one model's outputs on two sets of samples differ in most rows.
+
+    Rounding is no difference. Rows are compared in order.
+    """
+    first, second = (
+        np.asarray(each.values if each.confidence is None else each.confidence, np.float64)
+        for each in (one, two)
+    )
+    if first.shape != second.shape:
+        return False
+    first, second = (np.nan_to_num(each.reshape(len(each), -1)) for each in (first, second))
+    off = np.abs(first - second).max(axis=1, initial=0)
+    differ = off > _ROUNDED * np.abs(first).max(axis=1, initial=0)
+    if one.confidence is not None:
+        differ |= np.asarray(one.values != two.values)
+    return bool(2 * differ.sum() > len(differ))

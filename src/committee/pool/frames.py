@@ -5,37 +5,14 @@ None of these libraries is imported to read a table; the attributes of an object
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from importlib import import_module
 from typing import Any
 
 import numpy as np
 
 from committee.arrays import Array
-from committee.errors import MisalignedError, MissingExtraError
-from committee.names import class_order
-from committee.rule.outputs import as_array
+from committee.errors import MisalignedError
 from committee.text import listed
-
-
-def frame_of(rows: Sequence[Mapping[str, Any]]) -> Any:
-    """Return rows as a data frame of pandas or polars: of the one in use, else of either.
-
-    Raises:
-        MissingExtraError: If neither is installed.
-    """
-    for library in sorted(("pandas", "polars"), key=lambda each: each not in sys.modules):
-        with suppress(ImportError):
-            return import_module(library).DataFrame(rows)
-    raise MissingExtraError("to_frame needs pandas or polars. Install one with: pip install pandas")
-
-
-def _columns_of(value: Any) -> tuple[str, ...]:
-    """Return the names of a table's columns; empty if it has none."""
-    names = getattr(value, "column_names", getattr(value, "columns", None))
-    return () if names is None or callable(names) else tuple(map(str, names))
 
 
 def _rows_of(value: Any) -> tuple[str, ...]:
@@ -49,25 +26,6 @@ def _rows_of(value: Any) -> tuple[str, ...]:
 def _is_default(index: Any) -> bool:
     is_range = type(index).__name__ == "RangeIndex"
     return is_range and (index.start, index.step) == (0, 1)
-
-
-def in_class_order(where: str, value: Any, classes: Sequence[str]) -> tuple[Any, tuple[str, ...]]:
-    """Return outputs in the order of the classes, and the names of the classes.
-
-    Args:
-        where: Owner of the outputs, for errors.
-        value: An array, or a table with one column per class, which may name the classes.
-        classes: Names of the classes; empty if unknown.
-
-    Raises:
-        MisalignedError: If the names of columns and classes differ.
-    """
-    names = _columns_of(value)
-    if len(names) < 2:
-        return value, tuple(classes)
-    order, named = class_order(where, names, classes)
-    values = as_array(where, value)
-    return values if order is None else values[:, order], named or tuple(classes)
 
 
 def in_row_order(
@@ -99,11 +57,6 @@ def in_row_order(
     if same and ids is None:
         return unchanged, first if len(set(first)) == len(first) else None
     return unchanged | {where: _order(where, rows, wanted) for where, rows in named.items()}, wanted
-
-
-def in_rows(where: str, value: Any, order: Array | None) -> Any:
-    """Return a value with its rows in an order from :func:`in_row_order`."""
-    return value if order is None else as_array(where, value)[order]
 
 
 def _counted(values: Mapping[str, Any], first: Sequence[str]) -> dict[str, tuple[str, ...]]:

@@ -10,8 +10,9 @@ from numpy.typing import ArrayLike
 
 from committee.arrays import Array
 from committee.errors import CostError, MisalignedError, ShapeError
+from committee.names import class_order
 from committee.pool.costs import checked_costs
-from committee.pool.frames import in_class_order, in_row_order, in_rows
+from committee.pool.frames import in_row_order
 from committee.pool.labels import indices
 from committee.pool.plausibility import check_classes, check_declared
 from committee.rule.outputs import WITH_CONFIDENCE, Outputs, as_array, checked_outputs
@@ -57,13 +58,13 @@ def checked_arrays(
     for name in each_costs:
         where = f"costs of {name!r}"
         own = as_array(where, tables.pop(where))
-        each_costs[name] = in_rows(where, own, orders[where])
+        each_costs[name] = _in_rows(where, own, orders[where])
     arrays = {}
     for where, value in tables.items():
         named = () if where == "labels" else classes
-        array, named = in_class_order(where, value, named)
+        array, named = _in_class_order(where, value, named)
         classes = classes if where == "labels" else named
-        arrays[where] = in_rows(where, array, orders[where])
+        arrays[where] = _in_rows(where, array, orders[where])
     checked = {}
     for name in outputs:
         where = f"model {name!r}"
@@ -73,6 +74,36 @@ def checked_arrays(
         check_classes(where, checked[name], len(classes))
     indexed = _labels(arrays.get("labels"), classes)
     return checked, indexed, ids, classes, {**costs, **each_costs}
+
+
+def _in_rows(where: str, value: Any, order: Array | None) -> Any:
+    """Return a value with its rows in an order from :func:`in_row_order`."""
+    return value if order is None else as_array(where, value)[order]
+
+
+def _columns_of(value: Any) -> tuple[str, ...]:
+    """Return the names of a table's columns; empty if it has none."""
+    names = getattr(value, "column_names", getattr(value, "columns", None))
+    return () if names is None or callable(names) else tuple(map(str, names))
+
+
+def _in_class_order(where: str, value: Any, classes: Sequence[str]) -> tuple[Any, tuple[str, ...]]:
+    """Return outputs in the order of the classes, and the names of the classes.
+
+    Args:
+        where: Owner of the outputs, for errors.
+        value: An array, or a table with one column per class, which may name the classes.
+        classes: Names of the classes; empty if unknown.
+
+    Raises:
+        MisalignedError: If the names of columns and classes differ.
+    """
+    names = _columns_of(value)
+    if len(names) < 2:
+        return value, tuple(classes)
+    order, named = class_order(where, names, classes)
+    values = as_array(where, value)
+    return values if order is None else values[:, order], named or tuple(classes)
 
 
 def priced(

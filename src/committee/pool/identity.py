@@ -6,7 +6,6 @@ the outputs of the same models then show which rows are the same.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,15 +13,8 @@ import numpy as np
 
 from committee.arrays import Array
 from committee.pool.samples import Samples
-from committee.rule.outputs import Outputs
 from committee.text import listed, printable
 
-# Rows per block.
-_ROWS = 4096
-# Outputs of this many bytes, with more than this many decimals, do not coincide by chance.
-_SINGLE, _DECIMALS = 4, 4
-# Largest difference of a row between machines, as a share of its largest number.
-_ROUNDED = 1e-2
 _NONE = np.zeros(0, np.int64)
 # Fewer equal rows than this may be chance, unless they are the whole split.
 _FEW = 10
@@ -123,49 +115,6 @@ def same_rows(one: Array, two: Array) -> tuple[Array, Array]:
     return np.flatnonzero(np.isin(one, both)), np.flatnonzero(np.isin(two, both))
 
 
-def mostly_differ(one: Outputs, two: Outputs) -> bool:
-    """Return True if one model's outputs on two sets of samples differ in most rows.
-
-    Rounding is no difference. Rows are compared in order.
-    """
-    first, second = (
-        np.asarray(each.values if each.confidence is None else each.confidence, np.float64)
-        for each in (one, two)
-    )
-    if first.shape != second.shape:
-        return False
-    first, second = (np.nan_to_num(each.reshape(len(each), -1)) for each in (first, second))
-    off = np.abs(first - second).max(axis=1, initial=0)
-    differ = off > _ROUNDED * np.abs(first).max(axis=1, initial=0)
-    if one.confidence is not None:
-        differ |= np.asarray(one.values != two.values)
-    return bool(2 * differ.sum() > len(differ))
-
-
-def output_digests(name: str, outputs: Outputs) -> Array:
-    """Return a digest of a model's outputs for each sample, shape (N,), uint64.
-
-    Equal outputs have equal digests, in single or double precision, and digests of several models
-    may be summed. ``name`` is the model's name, which makes the digests of models differ.
-    """
-    digests = np.zeros(len(outputs), np.uint64)
-    seed = zlib.crc32(name.encode(errors="surrogateescape"))
-    for start in range(0, len(outputs), _ROWS):
-        rows = outputs.rows(slice(start, start + _ROWS))
-        columns = [rows.values.reshape(len(rows), -1)]
-        if rows.confidence is not None:
-            columns.append(np.asarray(rows.confidence).reshape(len(rows), -1))
-        if sum(each.shape[1] for each in columns) % 2:
-            columns.append(np.zeros((len(rows), 1), np.float32))
-        with np.errstate(over="ignore"):
-            block = columns[0] if len(columns) == 1 else np.hstack(columns)
-            pairs = np.ascontiguousarray(block, np.float32).view(np.uint64)
-        # Odd weights lose no bit of a pair.
-        weights = np.random.default_rng(seed).integers(1, 2**63, pairs.shape[1], np.uint64) | 1
-        digests[start : start + _ROWS] = np.einsum("np,p->n", pairs, weights)
-    return digests
-
-
 def content_copies(samples: Samples) -> str:
     """Return a note on samples with the content of an earlier one; empty if there is none."""
     if samples.content is None:
@@ -203,22 +152,6 @@ def _repeated_names(names: Sequence[str], values: Array, counts: Array) -> list[
     """Return the names of the rows that count and repeat an earlier value."""
     first = np.unique(values, return_index=True)[1]
     return [names[row] for row in np.setdiff1d(np.flatnonzero(counts), first).tolist()]
-
-
-def may_be_precise(outputs: Outputs) -> bool:
-    """Return True if outputs are numbers that tell samples apart."""
-    single = outputs.values.dtype.itemsize >= _SINGLE
-    return outputs.kind in ("logits", "probabilities") and single
-
-
-def precise_rows(outputs: Outputs) -> Array:
-    """Return True for each row with unrounded outputs, which no other row is likely to have."""
-    if not may_be_precise(outputs):
-        return np.zeros(len(outputs), bool)
-    values = np.asarray(outputs.values)
-    # A number that overflows in rounding is not a rounded one.
-    with np.errstate(over="ignore", invalid="ignore"):
-        return np.asarray((values != np.round(values, _DECIMALS)).sum(axis=1) > 1)
 
 
 def shared_note(both: Shared, what: str = "samples") -> str:

@@ -81,17 +81,6 @@ def unused_note(columns: Collection[str]) -> str:
     return f"{len(columns)} {are} not used: {listed(columns)}" if columns else ""
 
 
-def labels_note(samples: Samples) -> str:
-    """Return a note if samples have no labels, or some classes have no samples; else empty."""
-    if samples.labels is None:
-        return "without labels: committee relabel adds them, search --agree-with needs none"
-    if not samples.classes:
-        return ""
-    count, total = len(np.unique(samples.labels)), len(samples.classes)
-    have = "has" if count == 1 else "have"
-    return f"{count:,} of {total:,} classes {have} samples" if count < total else ""
-
-
 def class_rows(where: str, names: Sequence[str], classes: Sequence[str], what: str) -> Array:
     """Return the class index of each name, as folders spell them, shape (n,).
 

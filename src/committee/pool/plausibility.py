@@ -94,24 +94,6 @@ def check_classes(where: str, outputs: Outputs, classes: int) -> None:
         )
 
 
-def check_labels(where: str, outputs: Outputs, labels: Array | None) -> None:
-    """Raise MisalignedError if a label is beyond the classes of a model.
-
-    Args:
-        where: Owner of the outputs, for the error.
-        outputs: Outputs on some or all samples.
-        labels: Class index of each sample of the split, shape (N,), or None.
-    """
-    if labels is None or not len(labels) or outputs.values.ndim != 2:
-        return
-    width = outputs.values.shape[1]
-    if labels.max() >= width:
-        raise MisalignedError(
-            f"{where}: labels go up to {labels.max()}, but outputs have only {width:,} classes, 0 "
-            f"to {width - 1}. Do the labels and the model belong to the same task?"
-        )
-
-
 def check_alike(where: str, widths: Mapping[str, int]) -> None:
     """Raise MisalignedError if models of one pool have different numbers of outputs.
 
@@ -127,45 +109,6 @@ def check_alike(where: str, widths: Mapping[str, int]) -> None:
                 f"{first[1]:,}, {name!r} has {width:,}. Give all models the same classes; leave "
                 "out an extra background class"
             )
-
-
-def check_kinds(kinds: Mapping[str, str]) -> None:
-    """Raise MisalignedError if models of one pool declare different kinds, given by name."""
-    first = next(iter(kinds.items()), ("", ""))
-    for name, kind in kinds.items():
-        if kind != first[1]:
-            raise MisalignedError(
-                f"predict: all models must have the same kind of outputs: {first[0]!r} has "
-                f"{first[1]}, {name!r} has {kind}. Predict each kind into its own store: "
-                f"--only {name} --out OTHER"
-            )
-
-
-def normalised(where: str, values: Array) -> Array:
-    """Return rows divided by their sums: percent, bytes or rounded probabilities become exact.
-
-    Args:
-        where: Owner of the values, for the error.
-        values: Shape (N, C), not negative.
-
-    Raises:
-        ShapeError: If a number is negative, a row sums to 0, or sums differ by a factor of 2 or
-            more: on no scale are these probabilities.
-    """
-    numbers = np.asarray(values, np.float64)
-    if numbers.ndim != 2 or not numbers.size:
-        return numbers
-    sums = numbers.sum(axis=1, keepdims=True)
-    wrong = (numbers < 0).any(axis=1) | ~(sums[:, 0] > 0)
-    if wrong.any() or sums.max() >= 2 * sums.min():
-        row = int(wrong.argmax()) if wrong.any() else int(sums.argmax())
-        raise ShapeError(
-            f"{where}: --normalise divides rows of probabilities by their sums, but sample {row} "
-            f"sums to {sums[row, 0]:.4g}, others to {np.median(sums):.4g}, the least number is "
-            f"{numbers.min():.4g}. Are these logits? Declare so"
-        )
-    quotients: Array = numbers / sums
-    return quotients
 
 
 def notes_on(

@@ -20,8 +20,8 @@ from committee.pool.layout import Layout
 from committee.pool.metrics import TOP_1, Metric
 from committee.pool.outcomes import check_values, metric_of, refuse_outcomes
 from committee.pool.pool_model import PoolModel, copies_in
-from committee.pool.pool_table import pool_table
 from committee.pool.samples import Samples
+from committee.pool.table import Column, Table
 from committee.rule.calibration import Calibration
 from committee.rule.cascade import Cascade, refuse_confidence
 from committee.rule.combinations import DEFAULT_COMBINE, JOINT, ORDER_FREE, combined
@@ -29,7 +29,7 @@ from committee.rule.outputs import WITH_CONFIDENCE, Kind, Outputs
 from committee.spec.cost import Cost, CostTable
 from committee.spec.model import ImportedModel, KnownModel
 from committee.spec.task import CLASSIFICATION, Task
-from committee.text import counted, printable
+from committee.text import counted, human_cost, printable
 
 # What tab completion offers.
 _SHOWN = (
@@ -398,7 +398,7 @@ class Pool:
 
     def _repr_html_(self) -> str:
         title = f"{self.kind.capitalize()} on {self.samples!r}".replace("<", "").replace(">", "")
-        return pool_table(title, self.models).html()
+        return _pool_table(title, self.models).html()
 
     def __dir__(self) -> list[str]:
         return sorted(_SHOWN)
@@ -527,3 +527,22 @@ class Pool:
         samples = replace(self.samples.taken(np.arange(len(self))[index]), split=split)
         models = {name: model.rows(index) for name, model in self.models.items()}
         return replace(self, samples=samples, models=models)
+
+
+def _pool_table(title: str, models: Mapping[str, PoolModel]) -> Table:
+    """Return what is known of each model: costs with their source, family and calibration."""
+
+    def cost(model: PoolModel, unit: str) -> str | None:
+        own = next((each for each in model.spec.costs if each.unit == unit), None)
+        return None if own is None else f"{human_cost(own.value, unit)}, {own.source}"
+
+    units = dict.fromkeys(each.unit for model in models.values() for each in model.spec.costs)
+    columns = [
+        Column("model", lambda model: model.spec.name),
+        *(Column(unit, lambda model, unit=unit: cost(model, unit)) for unit in units),  # type: ignore[misc]
+    ]
+    if any(model.spec.family for model in models.values()):
+        columns.append(Column("family", lambda model: model.spec.family))
+    if any(model.calibration for model in models.values()):
+        columns.append(Column("calibrated", lambda model: "yes" if model.calibration else None))
+    return Table(title, tuple(columns), list(models.values()))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+import zlib
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -10,12 +11,16 @@ from typing import Any
 import numpy as np
 
 from committee.arrays import Array
-from committee.pool.identity import may_be_precise, output_copies, output_digests, precise_rows
+from committee.pool.identity import output_copies
 from committee.pool.samples import Samples, fingerprint
 from committee.rule.calibration import Calibration
 from committee.rule.outputs import WITH_CONFIDENCE, Kind, Outputs
 from committee.spec.model import KnownModel
 
+# Rows per block.
+_ROWS = 4096
+# Outputs of this many bytes, with more than this many decimals, do not coincide by chance.
+_SINGLE, _DECIMALS = 4, 4
 # Samples beyond which copies are not looked for.
 _MOST_COMPARED = 100_000
 
@@ -77,7 +82,7 @@ class PoolModel:
     @cached_property
     def digests(self) -> Array:
         """A number for what the model answers to each sample, shape (N,), uint64."""
-        return output_digests(self.spec.name, self.outputs)
+        return _output_digests(self.spec.name, self.outputs)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -85,12 +90,28 @@ class PoolModel:
         return fingerprint([np.sort(self.digests).astype("<u8").tobytes().hex()])
 
 
-def digests_of(models: Iterable[PoolModel], samples: int) -> Array:
-    """Return a number for what some models answer to each sample, shape (N,), uint64."""
-    total: Array = np.zeros(samples, np.uint64)
-    for model in models:
-        total = total + model.digests
-    return total
+def _output_digests(name: str, outputs: Outputs) -> Array:
+    """Return a digest of a model's outputs for each sample, shape (N,), uint64.
+
+    Equal outputs have equal digests, in single or double precision, and digests of several models
+    may be summed. ``name`` is the model's name, which makes the digests of models differ.
+    """
+    digests = np.zeros(len(outputs), np.uint64)
+    seed = zlib.crc32(name.encode(errors="surrogateescape"))
+    for start in range(0, len(outputs), _ROWS):
+        rows = outputs.rows(slice(start, start + _ROWS))
+        columns = [rows.values.reshape(len(rows), -1)]
+        if rows.confidence is not None:
+            columns.append(np.asarray(rows.confidence).reshape(len(rows), -1))
+        if sum(each.shape[1] for each in columns) % 2:
+            columns.append(np.zeros((len(rows), 1), np.float32))
+        with np.errstate(over="ignore"):
+            block = columns[0] if len(columns) == 1 else np.hstack(columns)
+            pairs = np.ascontiguousarray(block, np.float32).view(np.uint64)
+        # Odd weights lose no bit of a pair.
+        weights = np.random.default_rng(seed).integers(1, 2**63, pairs.shape[1], np.uint64) | 1
+        digests[start : start + _ROWS] = np.einsum("np,p->n", pairs, weights)
+    return digests
 
 
 def copies_in(samples: Samples, models: Collection[PoolModel]) -> str:
@@ -98,7 +119,7 @@ def copies_in(samples: Samples, models: Collection[PoolModel]) -> str:
 
     It is empty if contents are known, or there are very many samples.
     """
-    precise_outputs = any(may_be_precise(model.outputs) for model in models)
+    precise_outputs = any(_may_be_precise(model.outputs) for model in models)
     if not precise_outputs or samples.content is not None or len(samples) > _MOST_COMPARED:
         return ""
     digests: Array = np.zeros(len(samples), np.uint64)
@@ -109,5 +130,21 @@ def copies_in(samples: Samples, models: Collection[PoolModel]) -> str:
             return ""
     precise = np.zeros(len(samples), bool)
     for model in models:
-        precise |= precise_rows(model.outputs)
+        precise |= _precise_rows(model.outputs)
     return output_copies(samples, digests, precise) if precise.any() else ""
+
+
+def _may_be_precise(outputs: Outputs) -> bool:
+    """Return True if outputs are numbers that tell samples apart."""
+    single = outputs.values.dtype.itemsize >= _SINGLE
+    return outputs.kind in ("logits", "probabilities") and single
+
+
+def _precise_rows(outputs: Outputs) -> Array:
+    """Return True for each row with unrounded outputs, which no other row is likely to have."""
+    if not _may_be_precise(outputs):
+        return np.zeros(len(outputs), bool)
+    values = np.asarray(outputs.values)
+    # A number that overflows in rounding is not a rounded one.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.asarray((values != np.round(values, _DECIMALS)).sum(axis=1) > 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 from committee.errors import Infeasible
@@ -16,8 +16,8 @@ from committee.rule.combinations import JOINT
 from committee.selection.evaluate_many import evaluate_all
 from committee.selection.exhaustive import ensembles
 from committee.selection.front import Committee, Front, front_of
-from committee.selection.notes import front_comparison, notes_of
-from committee.selection.paired import Comparison
+from committee.selection.notes import notes_of, target_of
+from committee.selection.paired import Comparison, compare
 from committee.selection.targets import Promise, promises_of
 from committee.spec.task import CLASSIFICATION, Task
 
@@ -179,7 +179,7 @@ class Report:
             reference=self.reference,
             self_cascade=self.front.pool.is_self_cascade(cascade),
             task=self.front.pool.task,
-            versus=front_comparison(self.front, cascade, self.reference, self.test, within)
+            versus=_front_comparison(self.front, cascade, self.reference, self.test, within)
             if chosen else None,
             promises=promises_of(cascade, test, self.test)
             if role == CHOSEN and test and self.test else (),
@@ -213,22 +213,30 @@ class Report:
         return cascades
 
 
-def merged(rows: Sequence[Row]) -> list[Row]:
-    """Return rows of different committees; the first row of a committee takes the roles of all."""
-    first: dict[tuple[object, ...], Row] = {}
-    for row in rows:
-        key = (row.cascade.stages, row.cascade.combine, row.cascade.confidence)
-        if key not in first:
-            first[key] = row
-            continue
-        known = first[key]
-        first[key] = replace(
-            known,
-            also=(*known.also, row.role),
-            versus=row.versus if row.role == CHOSEN else known.versus or row.versus,
-            promises=known.promises or row.promises,
-        )
-    return list(first.values())
+def _front_comparison(
+    front: Front,
+    committee: Committee | Cascade,
+    reference: str,
+    test: Pool | None = None,
+    within: float | None = None,
+) -> Comparison:
+    """Return a committee compared with a model of the pool, on the test split or the front's."""
+    cascade = committee.cascade if isinstance(committee, Committee) else committee
+    own = front.settings
+    name, other = reference, front.alone(reference)
+    target = target_of(cascade, front.pool.calibrations)
+    if target is not None:
+        name, other, within = target
+    return compare(
+        cascade,
+        other,
+        front.pool if test is None else test,
+        own.unit,
+        own.metric,
+        name=name,
+        within=within,
+        chose=test is None,
+    )
 
 
 def matches(reference: str) -> str:

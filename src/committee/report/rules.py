@@ -13,9 +13,7 @@ from committee.pool.pool import Pool
 from committee.pool.table import Column, Table
 from committee.report.text import named, versus
 from committee.rule.cascade import Cascade
-from committee.rule.combinations import usual_combine
 from committee.rule.outputs import WITH_CONFIDENCE
-from committee.rule.scores import is_portable
 from committee.selection.front import Committee, Front, SearchedRule
 from committee.selection.paired import Comparison, compare
 from committee.selection.targets import Target
@@ -33,18 +31,6 @@ def _rule_name(rule: SearchedRule, kind: str = "logits") -> str:
     own = kind in WITH_CONFIDENCE and rule.confidence == "max_prob"
     plain = "" if rule.calibrated else ", uncalibrated"
     return f"{rule.combine} by {'their own confidence' if own else rule.confidence}{plain}"
-
-
-def unusual_rule(cascade: Cascade) -> str:
-    """Return what differs from the default in a committee's rule; empty if nothing that matters."""
-    kinds = {model.kind for model in cascade.models.values()}
-    several, staged = len(cascade.names) > 1, len(cascade.stages) > 1
-    parts = []
-    if several and kinds and cascade.combine not in (None, usual_combine(kinds)):
-        parts.append(str(cascade.combine))
-    if staged and cascade.confidence != "max_prob" and is_portable(cascade.confidence):
-        parts.append(cascade.confidence)
-    return ", ".join(parts)
 
 
 @dataclass(frozen=True)

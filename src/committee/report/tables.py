@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from committee.pool.evaluate import Evaluation
 from committee.pool.table import Cell, Column, Table
-from committee.report.rows import Row, merged
-from committee.report.rules import unusual_rule
+from committee.report.rows import CHOSEN, Row
 from committee.report.text import (
     at_thresholds,
     difference,
@@ -23,6 +22,9 @@ from committee.report.text import (
     promised,
     versus,
 )
+from committee.rule.cascade import Cascade
+from committee.rule.combinations import usual_combine
+from committee.rule.scores import is_portable
 from committee.text import human_cost, percent, times
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 def versus_lines(rows: Sequence[Row]) -> list[str]:
     """Return lines that compare each choice with its reference, on the reported split."""
     lines = []
-    for row in merged(rows):
+    for row in _merged(rows):
         beside = row.versus is not None and not row.versus.same
         if beside or row.promises:
             lines.append(f"{row.text}: {named(row.cascade)}{at_thresholds(row.cascade)}")
@@ -42,6 +44,24 @@ def versus_lines(rows: Sequence[Row]) -> list[str]:
                 lines.append(f"  (measured on {row.versus.split}, which chose it: expect less)")
         lines += [f"  {promised(each)}" for each in row.promises]
     return lines
+
+
+def _merged(rows: Sequence[Row]) -> list[Row]:
+    """Return rows of different committees; the first row of a committee takes the roles of all."""
+    first: dict[tuple[object, ...], Row] = {}
+    for row in rows:
+        key = (row.cascade.stages, row.cascade.combine, row.cascade.confidence)
+        if key not in first:
+            first[key] = row
+            continue
+        known = first[key]
+        first[key] = replace(
+            known,
+            also=(*known.also, row.role),
+            versus=row.versus if row.role == CHOSEN else known.versus or row.versus,
+            promises=known.promises or row.promises,
+        )
+    return list(first.values())
 
 
 def provenance(rows: Sequence[Row]) -> str:
@@ -134,7 +154,7 @@ def rich_table(rows: Sequence[Row], title: str = "") -> RichTable:
         _COST,
         _speedup(),
     )
-    return Table(title, columns, merged(rows), provenance(rows)).rich()
+    return Table(title, columns, _merged(rows), provenance(rows)).rich()
 
 
 def summary_table(rows: Sequence[Row]) -> Table:
@@ -152,7 +172,7 @@ def summary_table(rows: Sequence[Row]) -> Table:
             small=f"on {split}",
         ),
     )
-    return Table("Summary", columns, merged(rows), marked=lambda row: row.chosen)
+    return Table("Summary", columns, _merged(rows), marked=lambda row: row.chosen)
 
 
 def curse_table(rows: Sequence[Row]) -> Table:
@@ -171,7 +191,7 @@ def curse_table(rows: Sequence[Row]) -> Table:
         Column("Gap", lambda row: row.gap, "points", small="points"),
         Column("Average cost", cost, small=f"{val} / {test}"),
     )
-    return Table("Winner's curse", columns, merged(rows), marked=lambda row: row.chosen)
+    return Table("Winner's curse", columns, _merged(rows), marked=lambda row: row.chosen)
 
 
 def front_table(members: Sequence[Row]) -> Table:
@@ -231,7 +251,7 @@ def _cost_cell(row: Row) -> Cell:
 
 
 def _with_exits(row: Row) -> Cell:
-    rule = unusual_rule(row.cascade)
+    rule = _unusual_rule(row.cascade)
     lines = [row.text, *([f"by {rule}"] if rule else [])]
     if row.self_cascade:
         lines.append(f"{row.kind}, {exits(row.reported)}{at_thresholds(row.cascade)}")
@@ -239,6 +259,18 @@ def _with_exits(row: Row) -> Cell:
         units = "" if row.task.unit == row.task.sample else f" of {row.task.units}"
         lines.append(f"{exits(row.reported)}{units}{at_thresholds(row.cascade)}")
     return Cell(named(row.cascade), small="\n".join(lines))
+
+
+def _unusual_rule(cascade: Cascade) -> str:
+    """Return what differs from the default in a committee's rule; empty if nothing that matters."""
+    kinds = {model.kind for model in cascade.models.values()}
+    several, staged = len(cascade.names) > 1, len(cascade.stages) > 1
+    parts = []
+    if several and kinds and cascade.combine not in (None, usual_combine(kinds)):
+        parts.append(str(cascade.combine))
+    if staged and cascade.confidence != "max_prob" and is_portable(cascade.confidence):
+        parts.append(cascade.confidence)
+    return ", ".join(parts)
 
 
 _COST = Column("average cost", _cost_cell, small="worst case")

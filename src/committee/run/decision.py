@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 
 @dataclass(frozen=True)
@@ -21,25 +20,6 @@ class Decision:
 
     class_index: int
     class_name: str
-    confidence: float
-    stage: int
-    cost: float | None
-
-
-@dataclass(frozen=True)
-class Answer:
-    """The answer of a cascade of free-form models to one sample.
-
-    Args:
-        answer: What the model answered.
-        model: Name of the model.
-        confidence: Its confidence; -inf if the last model gave no answer.
-        stage: Stage of exit, from 0.
-        cost: Cost of the models that ran, in the runner's unit; None if costs are unknown.
-    """
-
-    answer: Any
-    model: str
     confidence: float
     stage: int
     cost: float | None

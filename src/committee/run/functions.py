@@ -21,7 +21,7 @@ from committee.rule.cascade import Cascade
 from committee.rule.combinations import models_that_decide
 from committee.rule.flow import Answers, Decisions, Request, decide, drive, drive_async
 from committee.rule.outputs import WITH_CONFIDENCE, Kind, Outputs, as_array, checked_outputs
-from committee.run.decision import Answer, Decision, class_name
+from committee.run.decision import Decision, class_name
 from committee.run.open import CascadeLike, open_cascade
 from committee.text import listed
 
@@ -39,6 +39,25 @@ class _Reply:
     outputs: Outputs
     cost: float | None = None
     nameless: bool = False
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """The answer of a cascade of free-form models to one sample.
+
+    Args:
+        answer: What the model answered.
+        model: Name of the model.
+        confidence: Its confidence; -inf if the last model gave no answer.
+        stage: Stage of exit, from 0.
+        cost: Cost of the models that ran, in the runner's unit; None if costs are unknown.
+    """
+
+    answer: Any
+    model: str
+    confidence: float
+    stage: int
+    cost: float | None
 
 
 class FunctionRunner:
@@ -89,7 +108,7 @@ class FunctionRunner:
         """Return the cascade."""
         return f"<FunctionRunner: {self.cascade}>"
 
-    def __call__(self, sample: Any) -> Answer | Decision:
+    def __call__(self, sample: Any) -> _Answer | Decision:
         """Return the answer to one sample.
 
         Raises:
@@ -105,7 +124,7 @@ class FunctionRunner:
 
         return self._explained(drive(decide(self.cascade, 1), ask), replies)
 
-    async def async_call(self, sample: Any) -> Answer | Decision:
+    async def async_call(self, sample: Any) -> _Answer | Decision:
         """Return the answer to one sample; plain functions run in threads.
 
         The models of one stage are called at once. If one of them fails or the call is cancelled,
@@ -215,7 +234,7 @@ class FunctionRunner:
                 f"model {name!r}: gives {given} classes, but the cascade names {known}"
             )
 
-    def _explained(self, decisions: Decisions, replies: Mapping[str, _Reply]) -> Answer | Decision:
+    def _explained(self, decisions: Decisions, replies: Mapping[str, _Reply]) -> _Answer | Decision:
         stage, score = decisions.stage.item(0), float(decisions.score[0])
         names = models_that_decide([*replies], self._combine, "max_prob")
         deciding = [replies[name] for name in names]
@@ -232,7 +251,7 @@ class FunctionRunner:
         cost = math.fsum(known) if len(known) == len(costs) else None
         answer = decisions.predicted[0]
         if "outcomes" in self._kinds.values():
-            return Answer(answer, self.cascade.stages[stage].models[-1], score, stage, cost)
+            return _Answer(answer, self.cascade.stages[stage].models[-1], score, stage, cost)
         index = int(answer)
         return Decision(index, class_name(self.cascade.classes, index), score, stage, cost)
 
@@ -280,7 +299,7 @@ def _is_async(function: Function) -> bool:
     return iscoroutinefunction(function) or iscoroutinefunction(type(function).__call__)
 
 
-def _run(call: Coroutine[Any, Any, Answer | Decision]) -> Answer | Decision:
+def _run(call: Coroutine[Any, Any, _Answer | Decision]) -> _Answer | Decision:
     try:
         asyncio.get_running_loop()
     except RuntimeError:

@@ -7,7 +7,7 @@ import math
 import os
 import threading
 import weakref
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from itertools import accumulate
@@ -16,18 +16,26 @@ from typing import Any
 
 import numpy as np
 
+from committee.compiled import native
 from committee.errors import CascadeError, NotFiniteError
-from committee.models.inputs import ArrayClip, Clip, ImageLike, ModelInputs, RawSamples, inputs_of
+from committee.models.inputs import (
+    ArrayClip,
+    Clip,
+    ImageLike,
+    ModelInputs,
+    RawSamples,
+    inputs_of,
+)
 from committee.models.load import source_of, specs_of
 from committee.models.records import check_whole
 from committee.pool.costs import costs_of_stages
 from committee.rule.cascade import Cascade
-from committee.rule.flow import Decisions, joined_decisions
+from committee.rule.flow import Answers, Decisions, Request, decide, drive, exits, joined_decisions
+from committee.rule.outputs import Outputs
 from committee.run.batching import Gatherer, Gathering, SampleBatch, recipes_from
 from committee.run.decision import Decision, class_name
 from committee.run.functions import Function, FunctionRunner
 from committee.run.loading import Models
-from committee.run.online import One
 from committee.run.open import CascadeLike, GraphGathering, open_cascade
 from committee.spec.model import ModelSpec, task_of
 from committee.spec.preprocessing import Preprocessing
@@ -65,6 +73,67 @@ def _reopened(
     cascade: str | Path | Cascade, allow_code: Collection[str], threads: int, lazy: bool
 ) -> Runner:
     return Runner(cascade, allow_code=allow_code, threads=threads, lazy=lazy)
+
+
+# From a model's name to its answer to the sample, not yet checked.
+_Run = Callable[[str], Any]
+# From a model's name and answer to outputs.
+_Check = Callable[[str, Any], Outputs]
+
+
+class _One:
+    """Decides on one sample: models run one after the other until the cascade is sure.
+
+    The commonest rule, the largest probability of the mean of logits, has a short way: one call of
+    the compiled part and two of NumPy in place of the flow, 4 µs a stage in place of 28, which
+    shows beside a small network. Everything else goes through :mod:`committee.rule.flow`, as do
+    outputs that cannot be used; tests hold both ways to the same bits.
+    """
+
+    def __init__(self, cascade: Cascade, logits: bool) -> None:
+        self._cascade = cascade
+        rule = cascade.combine or "mean_logits", cascade.confidence
+        common = rule == ("mean_logits", "max_prob") and logits and not cascade.calibrations
+        self._short = common and native is not None
+        self._classes = len(cascade.classes)
+
+    def __call__(self, run: _Run, check: _Check) -> tuple[int, float, int]:
+        """Return the predicted class, its score at the exit, and the stage of exit, from 0."""
+        answers: dict[str, Any] = {}
+        decided = self._decide_shortly(run, answers) if self._short else None
+        if decided is not None:
+            return decided
+
+        def answer(request: Request) -> Answers:
+            return {
+                name: check(name, answers[name] if name in answers else run(name))
+                for name in request.models
+            }
+
+        decisions = drive(decide(self._cascade, 1), answer)
+        return decisions.predicted.item(), decisions.score.item(), decisions.stage.item()
+
+    def _decide_shortly(self, run: _Run, answers: dict[str, Any]) -> tuple[int, float, int] | None:
+        """Decide, keeping the answers; None if one is not the usual row of finite numbers."""
+        for index, stage in enumerate(self._cascade.stages):
+            for name in stage.models:
+                answers[name] = answer = run(name)
+                if type(answer) is not np.ndarray or answer.ndim != 2 or answer.shape[1] < 2:
+                    return None
+            # In the order of the names, as everywhere: the sum has the same bits.
+            rows = [answer] if len(answers) == 1 else [answers[name] for name in sorted(answers)]
+            below = np.empty((1, self._classes or answer.shape[1]))
+            try:
+                predicted = native.lead(rows, below)
+            except TypeError:
+                return None  # no numbers; the check of outputs says what they are
+            if predicted is None:
+                return None
+            # The largest exponential is exp(0) = 1: this is its probability, to the last bit.
+            score = 1 / np.add.reduce(np.exp(below), 1).item()
+            if exits(score, stage.threshold):
+                return predicted, score, index
+        return None
 
 
 class Runner:
@@ -144,7 +213,7 @@ class Runner:
             threads,
             later,
         )
-        self._one = One(self.cascade, all(spec.kind == "logits" for spec in self.specs.values()))
+        self._one = _One(self.cascade, all(spec.kind == "logits" for spec in self.specs.values()))
         self.unit, self._costs = _cumulative_costs(self.cascade, self.specs)
         self._executor = _executor()
         _RUNNERS.add(self)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
@@ -12,28 +13,33 @@ import numpy as np
 from committee.arrays import Array
 from committee.data.base import map_ahead
 from committee.data.segmentation import LabelledImages
-from committee.errors import DataError
+from committee.errors import ChangedError, DataError
 from committee.files import sync_folder
 from committee.models.base import Model
 from committee.models.inputs import prepared
 from committee.models.load import load_model
 from committee.models.pool_file import PoolFile
-from committee.segment.counting import Table, count_tiles
+from committee.rule.combinations import combined
+from committee.rule.outputs import Outputs
+from committee.rule.scores import score
+from committee.segment.counting import Key, Table
 from committee.segment.outputs import pixel_logits, window_logits
 from committee.segment.settings import Settings, read_settings
 from committee.segment.store import (
     CHUNK_SUFFIX,
+    INDEX,
+    SCHEMA,
     Index,
     chunk_identity,
     chunk_name,
     encoded_tiles,
     write_images,
-    write_index,
 )
 from committee.segment.tiling import Grid
 from committee.spec.cost import Cost
 from committee.spec.model import ModelSpec, Tile
-from committee.store.chunks import Chunks, exclusive
+from committee.store.chunks import MANIFEST, Chunks, exclusive
+from committee.store.entry import read_json, write_json
 from committee.text import listed
 
 Progress = Callable[[int, int], None]
@@ -132,7 +138,7 @@ def _begin(
     """Record the images of a split; return its chunks, and the content of missing images by row."""
     samples = dataset.samples
     folder = store / samples.split
-    write_index(store, index)
+    _write_index(store, index)
     sync_folder(store.parent)
     content = dataset.digests(np.arange(len(samples))).tolist()
     for line in write_images(folder, samples.ids, content, samples.rule):
@@ -154,6 +160,25 @@ def _begin(
             note(f"{samples.ids[row]}: changed; its counts are computed again")
     chunks.forget(chunks.done.keys() - valid)
     return chunks, {row: each for row, each in expected.items() if names[row] not in valid}
+
+
+def _write_index(store: Path, index: Index) -> None:
+    """Write the index of a store, or check that it equals the existing one."""
+    path = store / INDEX
+    # The index of a store without counts may be replaced.
+    if not path.is_file() or not any(store.glob("*/*.npz")):
+        write_json(path, index.to_json(path))
+        for manifest in store.glob(f"*/{MANIFEST}"):
+            manifest.unlink()
+        return
+    known = read_json(path, SCHEMA)
+    now = json.loads(json.dumps(index.to_json(path)))
+    changed = [key for key in now if known.get(key) != now[key]]
+    if changed:
+        raise ChangedError(
+            f"{path}: was made with other {', '.join(changed)}. Every number depends on them: use "
+            f"another store with --out, or remove {store} to start again"
+        )
 
 
 def _view(whole: ModelSpec, grid: Grid, allow_code: Collection[str]) -> Loaded:
@@ -188,10 +213,61 @@ def _tables(
                 model, spec, grid, inputs[spec.whole][None], 0 * every, every, batch_size, classes
             )
         own = np.where(grid.owned, grid.cut(labels), -1)
-        tables[grid.name] = count_tiles(
+        tables[grid.name] = _count_tiles(
             logits, own, index.keys(grid), settings.confidence, settings.ignore
         )
     return tables
+
+
+def _count_tiles(
+    logits: Mapping[str, Array],
+    labels: Array,
+    keys: Sequence[Key],
+    confidence: str,
+    ignore: int | None = None,
+    combine: str = "mean_logits",
+) -> Table:
+    """Score and count some tiles after every set of models.
+
+    Args:
+        logits: Logits of each model, shape (N, C, height, width).
+        labels: Class of each pixel, shape (N, height, width); negative where there is none.
+        keys: The sets of models.
+        confidence: Name of the confidence function.
+        ignore: A label that does not count, as negative ones do not; no figure includes a class of
+            this number.
+        combine: Name of the combination.
+
+    Raises:
+        DataError: If a label is not a class of the models.
+    """
+    tiles, classes = next(iter(logits.values())).shape[:2]
+    labelled = (labels >= 0) & (labels != (-1 if ignore is None else ignore))
+    unknown = np.unique(labels[labelled & (labels >= classes)])
+    if len(unknown):
+        raise DataError(
+            f"labels hold {listed(unknown.tolist())}, but models have classes 0 to {classes - 1}. "
+            "Write ignore = NUMBER in [tiles], or use models of all classes"
+        )
+    offset = np.broadcast_to(np.arange(tiles)[:, None, None] * classes, labels.shape)
+
+    def tally(values: Array, where: Array) -> Array:
+        counts = np.bincount((offset + values)[where], minlength=tiles * classes)
+        return counts.reshape(tiles, classes).astype(np.uint32)
+
+    scores = np.empty((len(keys), tiles))
+    both = np.empty((len(keys), tiles, classes), np.uint32)
+    predicted = np.empty((len(keys), tiles, classes), np.uint32)
+    for row, key in enumerate(keys):
+        combination = combined({name: Outputs("logits", logits[name]) for name in key}, combine)
+        classes_of_pixels = combination.predicted()
+        scores[row] = score(combination, confidence)
+        both[row] = tally(classes_of_pixels, labelled & (classes_of_pixels == labels))
+        predicted[row] = tally(classes_of_pixels, labelled)
+    if ignore is not None and ignore < classes:
+        predicted[..., ignore] = 0
+    rows = {key: row for row, key in enumerate(keys)}
+    return Table(rows, scores, both, predicted, tally(labels, labelled), combine, confidence)
 
 
 def _view_of(spec: ModelSpec, grid: Grid) -> ModelSpec:

@@ -9,6 +9,7 @@ A split is a folder of permanent chunks; see :mod:`committee.store.chunks`. Noth
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,7 +22,6 @@ import numpy as np
 
 from committee.arrays import Array
 from committee.errors import (
-    ChangedError,
     CommitteeError,
     DamagedError,
     StoreError,
@@ -40,12 +40,12 @@ from committee.reading import (
 )
 from committee.rule.namespace import all_finite
 from committee.rule.outputs import Outputs
-from committee.segment.counting import Key, Table, joined, keys_of
+from committee.segment.counting import Key, Table
 from committee.segment.pool import TilePool
 from committee.segment.tiling import Grid
 from committee.spec.model import ModelSpec
 from committee.spec.task import SEMANTIC_SEGMENTATION
-from committee.store.chunks import MANIFEST, ChunkFiles
+from committee.store.chunks import ChunkFiles
 from committee.store.entry import read_json, write_json
 from committee.store.reader import TILES
 from committee.store.split import check_split_name, refuse_shared
@@ -87,7 +87,7 @@ class Index:
 
     def keys(self, grid: Grid) -> list[Key]:
         """Return every set of models with stored scores and counts for a grid."""
-        return keys_of(self.models, self.bases_of(grid), self.most)
+        return _keys_of(self.models, self.bases_of(grid), self.most)
 
     @property
     def fingerprint(self) -> str:
@@ -114,6 +114,21 @@ class Index:
         }
 
 
+def _keys_of(whole: Iterable[str], whole_of: Mapping[str, str], most: int) -> list[Key]:
+    """Return every set of up to ``most`` models whose combination may decide on a tile.
+
+    A mean combines all models that ran, one of which sees the whole image; ``last`` takes one.
+    """
+    names = [*whole, *whole_of]
+    return [
+        tuple(sorted(some))
+        for size in range(1, most + 1)
+        for some in itertools.combinations(names, size)
+        if len({whole_of.get(name, name) for name in some}) == size
+        and (size == 1 or not all(name in whole_of for name in some))
+    ]
+
+
 def _to_json(models: Mapping[str, ModelSpec]) -> dict[str, dict[str, Any]]:
     return {name: spec.to_json() for name, spec in models.items()}
 
@@ -125,25 +140,6 @@ def _specs(data: Mapping[str, Any], path: Path) -> dict[str, ModelSpec]:
 
 def _root(path: Path) -> Path | None:
     return next((each for each in (path, path.parent) if (each / INDEX).is_file()), None)
-
-
-def write_index(store: Path, index: Index) -> None:
-    """Write the index of a store, or check that it equals the existing one."""
-    path = store / INDEX
-    # The index of a store without counts may be replaced.
-    if not path.is_file() or not any(store.glob("*/*.npz")):
-        write_json(path, index.to_json(path))
-        for manifest in store.glob(f"*/{MANIFEST}"):
-            manifest.unlink()
-        return
-    known = read_json(path, SCHEMA)
-    now = json.loads(json.dumps(index.to_json(path)))
-    changed = [key for key in now if known.get(key) != now[key]]
-    if changed:
-        raise ChangedError(
-            f"{path}: was made with other {', '.join(changed)}. Every number depends on them: use "
-            f"another store with --out, or remove {store} to start again"
-        )
 
 
 def _read_index(path: str | Path) -> Index:
@@ -282,10 +278,24 @@ def _load_tiles(folder: str | Path, grid: str = "full") -> TilePool:
     images = _read_images(folder)
     tiling = index.grid(grid)
     files = _TileFiles(folder, index)
-    table = joined([files.table(name, tiling) for name in images.ids])
+    table = _joined([files.table(name, tiling) for name in images.ids])
     pool = _pool_of(table, index, tiling, images.ids, folder.name, images.rule)
     content = np.repeat(np.array(images.content, np.uint64), pool.samples.parts)
     return replace(pool, samples=replace(pool.samples, content=content))
+
+
+def _joined(tables: Sequence[Table]) -> Table:
+    """Return the tables of consecutive tiles as one."""
+    first = tables[0]
+    return Table(
+        first.keys,
+        np.concatenate([each.scores for each in tables], axis=1),
+        np.concatenate([each.both for each in tables], axis=1),
+        np.concatenate([each.predicted for each in tables], axis=1),
+        np.concatenate([each.labelled for each in tables]),
+        first.combine,
+        first.confidence,
+    )
 
 
 @dataclass(frozen=True)

@@ -7,33 +7,27 @@ It computes the statistics of all prefixes, then tries every vector of threshold
 from __future__ import annotations
 
 import itertools
+import logging
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import singledispatch
+from functools import cache, singledispatch
 
 import numpy as np
 
 from committee.arrays import Array
-from committee.compiled import warn_if_plain
+from committee.compiled import PLAIN
 from committee.errors import TooLargeError
 from committee.pool.costs import SampleCost, costs_of_stages
 from committee.pool.prefixes import Key, PrefixSource, StageSequence
+from committee.selection.approximations import compiled_part
 from committee.selection.options import SearchPlan
 from committee.selection.rules import Progress
 from committee.selection.sequences import within_bounds
 from committee.selection.statistics import PrefixTable, prefix_table
-from committee.selection.sweep import (
-    CLEARLY,
-    Batch,
-    Points,
-    dominated,
-    halt,
-    pareto_envelope,
-    sweep,
-)
+from committee.selection.sweep import CLEARLY, Batch, Points, dominated, pareto_envelope, sweep
 
 # Most sequences and threshold vectors of one call of the sweep, which takes well below a second.
 _SEQUENCES = 64
@@ -110,7 +104,7 @@ def search_sequences(
         Infeasible: If no sequence keeps to the bounds.
         TooLargeError: If statistics exceed the memory allowed.
     """
-    warn_if_plain()
+    _warn_if_plain()
     source, pool = plan.source, plan.source.pool
     seconds: dict[str, float] = {}
     # Short sequences first: they rule out most of the candidates of the long ones.
@@ -130,6 +124,13 @@ def search_sequences(
         task = Sweep(table, sequences, keys, costs, limits, plan.threads, plan.progress)
         points, cascades = sweep_thresholds(source, task)
     return Candidates(plan, table, sequences, points, cascades, seconds)
+
+
+@cache
+def _warn_if_plain() -> None:
+    """Say once, on standard error unless logging is set up otherwise, that searches are slow."""
+    if PLAIN:
+        logging.getLogger("committee").warning("Note: this is committee %s.", PLAIN)
 
 
 def _part(progress: Progress | None, name: str) -> Callable[[int, int], None] | None:
@@ -192,7 +193,7 @@ def sweep_thresholds(source: PrefixSource, task: Sweep) -> tuple[list[Point], in
                 cost, value = pareto_envelope(cost, value)
                 task.report(done)
         except BaseException:
-            halt(stop)
+            _halt(stop)
             executor.shutdown(wait=False, cancel_futures=True)
             raise
     candidates: list[Point] = []
@@ -202,6 +203,15 @@ def sweep_thresholds(source: PrefixSource, task: Sweep) -> tuple[list[Point], in
             sequence = sequences[first + points.sequence[i]]
             candidates.append((sequence, points.choices[i], points.reach[i], int(points.value[i])))
     return candidates, cascades
+
+
+def _halt(stop: Array) -> None:
+    """End the sweeps that poll a flag; the compiled part reads and writes it atomically."""
+    native = compiled_part()
+    if native is None:
+        stop[0] = 1
+    else:
+        native.halt(stop)
 
 
 def _batches(task: Sweep) -> Iterator[tuple[int, Batch]]:

@@ -18,12 +18,7 @@ from committee.selection.front import Committee, Front, join_fronts
 from committee.selection.options import SearchKeywords, SearchOptions, most_models, plan_search
 from committee.selection.refine import front_of_candidates
 from committee.selection.rules import Progress, is_auto, search_each_rule
-from committee.selection.sequences import (
-    checked_stages,
-    earlier_training,
-    every_self_cascade,
-    every_sequence,
-)
+from committee.selection.sequences import checked_stages, earlier_training, every_sequence
 
 # Longer lists of sequences are refused before they are built.
 _MOST_SEQUENCES = 3_000_000
@@ -112,7 +107,7 @@ def search(
     if self_cascades:
         if blocks is not None:
             raise CascadeError("search: self_cascades are built from models; leave stages out")
-        candidates = search_sequences(plan, every_self_cascade(pool, most))
+        candidates = search_sequences(plan, _every_self_cascade(pool, most))
         return front_of_candidates(candidates, most, families=False, self_cascades=True)
     known = pool.families if families and blocks is None else {}
     sequences = _listed(pool, most, every_sequence(pool, most, known, blocks))
@@ -121,6 +116,35 @@ def search(
         singles = pool.singles(plan.source.combine).values()
         sequences += [(names,) for names in singles if len(names) > most]
     return front_of_candidates(search_sequences(plan, sequences), most, families=bool(known))
+
+
+def _every_self_cascade(pool: Pool, most: int) -> list[StageSequence]:
+    """Return every model alone, and every sequence of one set of weights at rising resolutions.
+
+    Args:
+        pool: The pool of the models.
+        most: Most models of a sequence.
+
+    Raises:
+        CascadeError: If no two models are one set of weights.
+
+    References:
+        Wang et al. (2022), section 6.
+    """
+    if not pool.layout.same_weights:
+        raise CascadeError(
+            "search: no two models of the pool share their weights, as a self-cascade needs. "
+            "Write resolutions = [224, 288] in a [[model]] of the pool file and predict again; in "
+            "Python, name the sets: Pool.from_arrays(..., same_weights=[[...]])"
+        )
+    alone: list[StageSequence] = [((name,),) for name in pool.names]
+    rising = (
+        names
+        for every in pool.layout.same_weights
+        for size in range(2, most + 1)
+        for names in itertools.combinations(every, size)
+    )
+    return [*alone, *(tuple((name,) for name in names) for names in rising)]
 
 
 def _listed(pool: Pool, most: int, sequences: Iterator[StageSequence]) -> list[StageSequence]:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from importlib import import_module
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from committee.arrays import Array
-from committee.errors import CascadeError, CostError, Infeasible
+from committee.errors import CascadeError, CostError, Infeasible, MissingExtraError
 from committee.pool.comparison import identity_of
 from committee.pool.costs import worst_cost
 from committee.pool.evaluate import Evaluation, evaluate
-from committee.pool.frames import frame_of
 from committee.pool.metrics import Metric
 from committee.pool.pool import Pool
 from committee.reading import plain
@@ -180,7 +182,7 @@ class Front:
         Raises:
             MissingExtraError: If neither is installed.
         """
-        return frame_of(committee_rows(self._evaluated))
+        return _frame_of(committee_rows(self._evaluated))
 
     def plot(self, axes: Axes | None = None) -> Axes:
         """Draw the front and the single models on the validation split; returns the axes.
@@ -338,6 +340,18 @@ class Front:
                 for c in self.committees
             ],
         }
+
+
+def _frame_of(rows: Sequence[Mapping[str, Any]]) -> Any:
+    """Return rows as a data frame of pandas or polars: of the one in use, else of either.
+
+    Raises:
+        MissingExtraError: If neither is installed.
+    """
+    for library in sorted(("pandas", "polars"), key=lambda each: each not in sys.modules):
+        with suppress(ImportError):
+            return import_module(library).DataFrame(rows)
+    raise MissingExtraError("to_frame needs pandas or polars. Install one with: pip install pandas")
 
 
 def described_text(committee: Committee) -> str:

@@ -16,13 +16,12 @@ from committee.calibration.reliability import (
 )
 from committee.pool.comparison import identity_of
 from committee.pool.evaluate import Evaluation
-from committee.pool.pool import Pool
 from committee.pool.prefixes import PrefixSource, StageSequence
 from committee.rule.calibration import Calibration
 from committee.rule.cascade import Cascade
 from committee.rule.outputs import WITH_CONFIDENCE
-from committee.selection.front import Committee, Front
-from committee.selection.paired import Comparison, compare
+from committee.selection.front import Front
+from committee.selection.paired import Comparison
 from committee.selection.statistics import PrefixTable
 from committee.selection.targets import Promise
 from committee.spec.task import Task
@@ -100,32 +99,6 @@ def of_promises(promises: Sequence[Promise]) -> list[str]:
         for each in promises
         if each.outcome == "missed"
     ]
-
-
-def front_comparison(
-    front: Front,
-    committee: Committee | Cascade,
-    reference: str,
-    test: Pool | None = None,
-    within: float | None = None,
-) -> Comparison:
-    """Return a committee compared with a model of the pool, on the test split or the front's."""
-    cascade = committee.cascade if isinstance(committee, Committee) else committee
-    own = front.settings
-    name, other = reference, front.alone(reference)
-    target = target_of(cascade, front.pool.calibrations)
-    if target is not None:
-        name, other, within = target
-    return compare(
-        cascade,
-        other,
-        front.pool if test is None else test,
-        own.unit,
-        own.metric,
-        name=name,
-        within=within,
-        chose=test is None,
-    )
 
 
 def warnings_of(

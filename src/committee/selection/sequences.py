@@ -60,35 +60,6 @@ def every_sequence(
     return grow(())
 
 
-def every_self_cascade(pool: Pool, most: int) -> list[StageSequence]:
-    """Return every model alone, and every sequence of one set of weights at rising resolutions.
-
-    Args:
-        pool: The pool of the models.
-        most: Most models of a sequence.
-
-    Raises:
-        CascadeError: If no two models are one set of weights.
-
-    References:
-        Wang et al. (2022), section 6.
-    """
-    if not pool.layout.same_weights:
-        raise CascadeError(
-            "search: no two models of the pool share their weights, as a self-cascade needs. "
-            "Write resolutions = [224, 288] in a [[model]] of the pool file and predict again; in "
-            "Python, name the sets: Pool.from_arrays(..., same_weights=[[...]])"
-        )
-    alone: list[StageSequence] = [((name,),) for name in pool.names]
-    rising = (
-        names
-        for every in pool.layout.same_weights
-        for size in range(2, most + 1)
-        for names in itertools.combinations(every, size)
-    )
-    return [*alone, *(tuple((name,) for name in names) for names in rising)]
-
-
 def earlier_training(pool: Pool, families: Mapping[str, str]) -> dict[str, str]:
     """Map each model but the first of its family to the one that comes before it in the pool."""
     newest, earlier = dict[str, str](), {}

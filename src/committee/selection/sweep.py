@@ -111,15 +111,6 @@ def sweep(
     return Points(*arrays)
 
 
-def halt(stop: Array) -> None:
-    """End the sweeps that poll a flag; the compiled part reads and writes it atomically."""
-    native = compiled_part()
-    if native is None:
-        stop[0] = 1
-    else:
-        native.halt(stop)
-
-
 def _plain_sweep(
     table: PrefixTable, batch: Batch, known_cost: Array, known_value: Array, stop: Array = _GO
 ) -> Points:

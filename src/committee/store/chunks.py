@@ -41,7 +41,7 @@ from committee.errors import (
     StoreError,
     UnreadableError,
 )
-from committee.files import disk_errors, sync_folder, write_bytes, write_synced, write_text
+from committee.files import disk_errors, sync_file, sync_folder, write_bytes, write_text
 from committee.reading import MOST_OF_STORES, is_sealed, parsed_json, read_bytes, sealed_json
 from committee.text import listed
 
@@ -264,12 +264,12 @@ class Chunks(ChunkFiles):
         chunk = self._sealed(name, content, data)
         with disk_errors(self._folder, self.error):
             self._store(chunk, data)
-            write_synced(self._folder / _JOURNAL, _line(chunk).encode(), "ab")
+            _write_synced(self._folder / _JOURNAL, _line(chunk).encode(), "ab")
         self.done[name] = chunk
 
     def _store(self, chunk: Chunk, data: bytes) -> None:
         """Write the bytes of a chunk; they and their place are on the disk when this returns."""
-        write_synced(self.path(chunk.name), data)
+        _write_synced(self.path(chunk.name), data)
         sync_folder(self._folder)
 
     def bytes_of(self, name: str) -> bytes:
@@ -298,6 +298,13 @@ class Chunks(ChunkFiles):
         with disk_errors(self._folder, self.error):
             (self._folder / MANIFEST).unlink()
             sync_folder(self._folder)
+
+
+def _write_synced(path: Path, data: bytes, mode: str = "wb") -> None:
+    """Write or append bytes in place, and sync the file; its name is not synced."""
+    with path.open(mode) as file:
+        file.write(data)
+        sync_file(file)
 
 
 class RowChunks(Chunks):

@@ -29,9 +29,10 @@ from committee.store.entry import (
 from committee.store.sample_costs import splits_by_sample
 from committee.store.split import (
     Split,
-    check_apart,
     check_split_name,
     known_split,
+    other_splits,
+    refuse_shared,
     store_order,
     with_known_facts,
     write_split,
@@ -147,7 +148,7 @@ class Store:
         samples = split.samples
         folder = self.root / samples.split
         known = self.split(samples.split, samples.classes)
-        notes = check_apart(self.root, split, known_apart)
+        notes = _check_apart(self.root, split, known_apart)
         if known is not None:
             self._recorded.add(samples.split)
         if known is not None and fewer:
@@ -178,6 +179,17 @@ class Store:
         """Start or resume writing one model's outputs; see :class:`Writer`."""
         folder = self.root / samples.split
         return Writer(folder, model, entry, samples, samples.split in self._recorded)
+
+
+def _check_apart(root: Path, given: Split, known_apart: Collection[str] = ()) -> list[str]:
+    """Refuse samples that another split of the store has.
+
+    Returns:
+        A note on each other split that has fewer of the samples under other names.
+    """
+    others = [each.samples for each in other_splits(root, given.samples.split)]
+    others = [each for each in others if each.split not in known_apart]
+    return refuse_shared(root, others, given.samples)
 
 
 def _other_costs(

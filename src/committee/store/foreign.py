@@ -21,7 +21,7 @@ from committee.errors import (
 )
 from committee.names import class_names, class_order, permutation
 from committee.pool.labels import indices
-from committee.pool.plausibility import check_classes, normalised
+from committee.pool.plausibility import check_classes
 from committee.rule.outputs import (
     WITH_CONFIDENCE,
     Kind,
@@ -225,7 +225,7 @@ class Reader:
             )
         if self._normalise:
             wide = values.dtype == np.float64
-            values = normalised(where, values).astype(np.float64 if wide else np.float32)
+            values = _normalised(where, values).astype(np.float64 if wide else np.float32)
         return checked_outputs(where, self._kind, values)
 
     def _order(
@@ -237,6 +237,33 @@ class Reader:
             zeros = order is not None or self._kind == "probabilities"
             refuse_counting(table, names, values, zeros)
         return order, bool(named)
+
+
+def _normalised(where: str, values: Array) -> Array:
+    """Return rows divided by their sums: percent, bytes or rounded probabilities become exact.
+
+    Args:
+        where: Owner of the values, for the error.
+        values: Shape (N, C), not negative.
+
+    Raises:
+        ShapeError: If a number is negative, a row sums to 0, or sums differ by a factor of 2 or
+            more: on no scale are these probabilities.
+    """
+    numbers = np.asarray(values, np.float64)
+    if numbers.ndim != 2 or not numbers.size:
+        return numbers
+    sums = numbers.sum(axis=1, keepdims=True)
+    wrong = (numbers < 0).any(axis=1) | ~(sums[:, 0] > 0)
+    if wrong.any() or sums.max() >= 2 * sums.min():
+        row = int(wrong.argmax()) if wrong.any() else int(sums.argmax())
+        raise ShapeError(
+            f"{where}: --normalise divides rows of probabilities by their sums, but sample {row} "
+            f"sums to {sums[row, 0]:.4g}, others to {np.median(sums):.4g}, the least number is "
+            f"{numbers.min():.4g}. Are these logits? Declare so"
+        )
+    quotients: Array = numbers / sums
+    return quotients
 
 
 def _pair(

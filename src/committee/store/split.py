@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -238,17 +238,6 @@ def with_known_facts(where: Path, known: Split, given: Split) -> Split:
     return Split(replace(samples, content=content, broken=old.broken), known.checked)
 
 
-def check_apart(root: Path, given: Split, known_apart: Collection[str] = ()) -> list[str]:
-    """Refuse samples that another split of the store has.
-
-    Returns:
-        A note on each other split that has fewer of the samples under other names.
-    """
-    others = [each.samples for each in other_splits(root, given.samples.split)]
-    others = [each for each in others if each.split not in known_apart]
-    return refuse_shared(root, others, given.samples)
-
-
 def refuse_shared(
     root: Path, others: Iterable[Samples], given: Samples, what: str = "samples"
 ) -> list[str]:
@@ -286,22 +275,6 @@ def note_on_chooser(root: Path, origin: Origin, samples: Samples) -> str:
     if known is None or known.samples.identity != origin.samples_fingerprint:
         return ""
     return shared_note(shared(known.samples, samples))
-
-
-def note_on_labels(root: Path, origin: Origin) -> str:
-    """Return a note if the split that chose a cascade has other labels now; else an empty text."""
-    folder, then = root / origin.split, origin.labels_fingerprint
-    known = known_split(folder, ()) if then and folder.is_dir() and folder != root else None
-    if known is None or known.samples.labels_fingerprint in ("", then):
-        return ""
-    own = known.samples
-    count = origin.promised and origin.promised.samples
-    if count != len(own) or own.identity not in ("", origin.samples_fingerprint):
-        return ""
-    return (
-        f"the labels of '{own.split}' in this store are not those that chose the cascade: what it "
-        "had there it had by the labels of then. Search again"
-    )
 
 
 def other_splits(root: Path, name: str) -> list[Split]:

@@ -28,7 +28,6 @@ from committee.study import (
 )
 from committee.study.base import Analysis, Finding
 from committee.study.context import Study
-from committee.style import Figure
 
 # Called with the name of what begins, how many are done, and how many there are.
 Progress = Callable[[str, int, int], None]
@@ -98,10 +97,3 @@ def _finding(analysis: Analysis, study: Study) -> Finding:
         raise
     except CommitteeError as error:
         return Finding(left_out=str(error))
-
-
-def figure_of(study: Study, finding: Finding) -> Figure | None:
-    """Return the figure of a finding; None if it has none."""
-    if finding.data is None:
-        return None
-    return next(a.draw for a in ANALYSES if a.name == finding.name)(study, finding.data)

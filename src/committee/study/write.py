@@ -12,9 +12,10 @@ from committee.files import write_text
 from committee.pool.table import Table
 from committee.report.figure import figure_svg, save_figure
 from committee.report.page import Section, page_of
-from committee.study.analyses import figure_of
+from committee.study.analyses import ANALYSES
 from committee.study.base import Finding
 from committee.study.context import Study
+from committee.style import Figure
 from committee.text import counted
 
 SCHEMA = 2
@@ -34,13 +35,20 @@ def write_study(study: Study, findings: Sequence[Finding], folder: Path) -> list
             stem = _stem(finding, table)
             written.append(write_text(folder / f"{stem}.csv", table.csv()))
             written.append(write_text(folder / f"{stem}.md", table.markdown()))
-        figure = figure_of(study, finding)
+        figure = _figure_of(study, finding)
         if figure is not None:
             written += save_figure(figure, folder / finding.name)
     written.append(write_text(folder / "index.md", _index_markdown(study, findings)))
     data = json.dumps(study_json(study, findings), indent=1, ensure_ascii=False)
     written.append(write_text(folder / "study.json", data + "\n"))
     return written
+
+
+def _figure_of(study: Study, finding: Finding) -> Figure | None:
+    """Return the figure of a finding; None if it has none."""
+    if finding.data is None:
+        return None
+    return next(a.draw for a in ANALYSES if a.name == finding.name)(study, finding.data)
 
 
 def _stem(finding: Finding, table: Table) -> str:
@@ -132,6 +140,6 @@ def study_page(
 
 
 def _section(study: Study, finding: Finding) -> Section:
-    figure = figure_of(study, finding)
+    figure = _figure_of(study, finding)
     svg = "" if figure is None else figure_svg(figure)
     return replace(finding, source=f"Wang et al. (2022), {finding.source}", svg=svg)

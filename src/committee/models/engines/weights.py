@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,13 +86,3 @@ def fill(
             f"{where}: weights of {path} do not fit the model ({first_line(error)})"
         ) from error
     return module
-
-
-@contextmanager
-def drawn(seed: int) -> Iterator[None]:
-    """Let what torch draws inside come from a seed; its generator is left as it was."""
-    import torch
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield

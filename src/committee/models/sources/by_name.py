@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from committee.errors import ModelError
 from committee.models.base import RANDOM, Model, Source
 from committee.models.engines.exported import model_of
-from committee.models.engines.weights import drawn, fill, read_weights
+from committee.models.engines.weights import fill, read_weights
 from committee.spec.model import ENGINES, ModelSpec
 from committee.text import first_line
 
@@ -37,7 +38,7 @@ class ByName(Source):
         Random weights on torch's meta device cost neither time nor memory; that is enough to count.
         """
         if spec.weights == RANDOM:
-            with drawn(spec.seed):
+            with _drawn(spec.seed):
                 module = self.built(spec, {})
         elif spec.weights:
             state = read_weights(f"model {spec.name!r}", Path(spec.weights))
@@ -74,6 +75,16 @@ class ByName(Source):
         """Return the module with the weights of a file."""
         module = self.built(spec, state)
         return fill(f"model {spec.name!r}", file, module, self.fitted(spec, module, state))
+
+
+@contextmanager
+def _drawn(seed: int) -> Iterator[None]:
+    """Let what torch draws inside come from a seed; its generator is left as it was."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
 
 
 def unloaded(where: str, what: str, error: Exception, cache: str) -> ModelError:

@@ -5,28 +5,147 @@ Loading runs that code, but only if the user has allowed it by name.
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import importlib.util
 import os
 import platform
 import sys
-from collections.abc import Callable, Collection, Iterator
+import threading
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from inspect import iscoroutinefunction
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from committee.arrays import Array
 from committee.errors import ModelError, UntrustedCodeError
-from committee.models.async_calls import AsyncCalls, is_async
-from committee.models.base import Model, Source, file_fingerprint, one_output
+from committee.models.base import Model, SomeFailedError, Source, file_fingerprint, one_output
 from committee.models.engines.exported import model_of
-from committee.models.engines.record_module import RecordModule
+from committee.models.engines.torch_module import module_fingerprint
 from committee.models.engines.weights import fill, read_weights
 from committee.paths import MOVED, expanded
+from committee.rule.outputs import Kind
 from committee.spec.model import ENGINES, ModelSpec
 from committee.spec.record import Record
 from committee.text import first_line
+
+if TYPE_CHECKING:
+    import torch
+
+# Calls under way where nobody says how many.
+_CONCURRENCY = 8
+
+
+class _AsyncCalls:
+    """A function of batches that calls an async function for each sample.
+
+    Calls run in an event loop of their own thread, which lives as long as the process, so that a
+    client keeps its connections from batch to batch.
+
+    Args:
+        function: From one sample to a row of outputs; for decisions to a pair of class and
+            confidence. Retries and time limits are its own.
+        kind: Kind of its outputs.
+        concurrency: Most calls that are under way at once; 0 for the usual number.
+    """
+
+    def __init__(
+        self, function: Callable[[Any], Awaitable[Any]], kind: Kind, concurrency: int = 0
+    ) -> None:
+        self._function, self._kind = function, kind
+        self._concurrency = concurrency or _CONCURRENCY
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pid, self._starting = 0, threading.Lock()
+
+    def __call__(self, batch: Any) -> Any:
+        """Return the answers to a batch, in its order.
+
+        Raises:
+            SomeFailedError: If some calls failed; it has the answers of the others.
+        """
+        samples = _samples(batch)
+        under_way = asyncio.run_coroutine_threadsafe(self._all(samples), self._running())
+        try:
+            answers = under_way.result()
+        except BaseException:  # the user stopped it
+            under_way.cancel()
+            raise
+        reasons = {i: first_line(e) for i, e in enumerate(answers) if isinstance(e, Exception)}
+        good = next((each for each in answers if not isinstance(each, Exception)), None)
+        if good is None:
+            raise SomeFailedError(None, reasons, len(answers))
+        rows = [good if i in reasons else each for i, each in enumerate(answers)]
+        joined = tuple(zip(*rows, strict=True)) if self._kind == "decisions" else rows
+        if reasons:
+            raise SomeFailedError(joined, reasons, len(rows))
+        return joined
+
+    async def _all(self, samples: Sequence[Any]) -> list[Any]:
+        free = asyncio.Semaphore(self._concurrency)
+
+        async def one(sample: Any) -> Any:
+            async with free:
+                return await self._function(sample)
+
+        return await asyncio.gather(*map(one, samples), return_exceptions=True)
+
+    def _running(self) -> asyncio.AbstractEventLoop:
+        """Return the event loop, started in this process."""
+        with self._starting:
+            if self._loop is None or self._pid != os.getpid():
+                self._loop, self._pid = asyncio.new_event_loop(), os.getpid()
+                threading.Thread(
+                    target=self._loop.run_forever, name="committee-async", daemon=True
+                ).start()
+            return self._loop
+
+
+class _RecordModule:
+    """A torch module that takes N records: a tensor (N, ...), or several by name.
+
+    Args:
+        spec: The model; every input of it has a dtype, or gives arrays.
+        module: The module.
+        origin: Tells this model from another of the same weights.
+        threads: Threads of the whole process; 0 leaves them as they are.
+    """
+
+    keeps_input = False
+    macs: int | None = None
+    macs_unknown = "nothing says what shape records have; give costs.macs in the pool file"
+
+    def __init__(
+        self, spec: ModelSpec, module: torch.nn.Module, origin: str, threads: int = 0
+    ) -> None:
+        import torch
+
+        if spec.engine == "onnxruntime":
+            raise ModelError(
+                f"model {spec.name!r}: modules of records are not exported; leave engine out"
+            )
+        if threads:
+            torch.set_num_threads(threads)
+        self._torch, self._module, self._output = torch, module.eval(), spec.output
+        self.parameters = sum(each.numel() for each in module.parameters())
+        self.fingerprint = module_fingerprint(module, f"{origin} {spec.output}".strip())
+        self.engine = f"torch {torch.__version__}"
+
+    def __call__(self, batch: Any) -> Any:
+        """See :class:`committee.models.base.Model`."""
+        with self._torch.inference_mode():
+            if isinstance(batch, Mapping):
+                answer = self._module(**{name: self._tensor(part) for name, part in batch.items()})
+            else:
+                answer = self._module(self._tensor(batch))
+            return one_output(answer, self._output)
+
+    def _tensor(self, values: Array | list[Any]) -> Any:
+        """Return an array as a tensor; lists, as of texts, go to the module as they are."""
+        return self._torch.from_numpy(values) if isinstance(values, np.ndarray) else values
 
 
 class PythonSource(Source):
@@ -63,7 +182,7 @@ class PythonSource(Source):
         if "torch" in sys.modules and isinstance(made, sys.modules["torch"].nn.Module):
             if spec.weights:
                 fill(where, spec.weights, made, read_weights(where, Path(spec.weights)))
-            make = RecordModule if spec.does.records else model_of
+            make = _RecordModule if spec.does.records else model_of
             return make(spec, made, fingerprint, threads)
         if not callable(made):
             raise ModelError(f"{where}: {factory}() returned a {type(made).__name__}, not a model")
@@ -71,13 +190,26 @@ class PythonSource(Source):
             raise ModelError(
                 f"{where}: {factory}() returned no torch module; leave weights and engine out"
             )
-        if is_async(made):
-            made = AsyncCalls(made, spec.kind, spec.concurrency)
+        if _is_async(made):
+            made = _AsyncCalls(made, spec.kind, spec.concurrency)
         elif spec.concurrency:
             raise ModelError(
                 f"{where}: {factory}() returned no async function; leave concurrency out"
             )
         return _FunctionModel(made, fingerprint, spec.output)
+
+
+def _samples(batch: Any) -> list[Any]:
+    """Return the samples of a batch one by one."""
+    if isinstance(batch, Mapping):
+        count = len(next(iter(batch.values())))
+        return [{name: part[row] for name, part in batch.items()} for row in range(count)]
+    return list(batch) if isinstance(batch, np.ndarray) else batch
+
+
+def _is_async(function: Callable[..., Any]) -> bool:
+    """Return True if a function, or an object that is called, is async."""
+    return iscoroutinefunction(function) or iscoroutinefunction(type(function).__call__)
 
 
 class _FunctionModel:
