@@ -44,6 +44,7 @@ from committee.pool.evaluate import (
     measure_of,
     source_of,
     stage_costs,
+    with_expected,
 )
 from committee.pool.metrics import TOP_1, Metric
 from committee.pool.pool import Pool
@@ -353,6 +354,7 @@ def _result(
         # These samples did not choose it, and its file may say how models are loaded.
         models = {**described.models, **chosen.models}
         described = replace(described, models=models, origin=chosen.origin)
+    described = with_expected(described, testing, promised.metric)
     certified = described.certified(record)
     return Certified(certified, Certificate.of(certified), evaluation, enough)
 

@@ -20,6 +20,7 @@ from committee.pool.pool import Pool
 from committee.pool.prefixes import PrefixSource, prefixes_of
 from committee.pool.table import Column, Table
 from committee.rule.cascade import Cascade
+from committee.rule.expected import Expected
 from committee.rule.flow import Answers, Decisions, Request, decide, drive
 from committee.rule.origin import Promised
 from committee.rule.outputs import WITH_CONFIDENCE, Outputs
@@ -188,6 +189,20 @@ def exits_of(cascade: Cascade, source: PrefixSource) -> tuple[Array, Array]:
         cascade: The committee.
         source: The prefixes, under the rule of the cascade.
     """
+    made, values = _decided(cascade, source)
+    return made.stage, values
+
+
+def with_expected(cascade: Cascade, pool: Pool, metric: Metric | None = None) -> Cascade:
+    """Return a cascade whose file says where the samples of a pool exit, for alarms."""
+    made, _ = _decided(cascade, source_of(cascade, pool, metric))
+    counted_by = cascade.rule_fingerprint, pool.samples.split
+    expected = Expected.of(*counted_by, made.stage, made.score, len(cascade.stages))
+    return replace(cascade, expected=expected)
+
+
+def _decided(cascade: Cascade, source: PrefixSource) -> tuple[Decisions, Array]:
+    """Return the decisions on each row of a split, whose classes mean nothing, and the values."""
     ran: list[str] = []
     values: Array = np.empty(0)
 
@@ -202,7 +217,7 @@ def exits_of(cascade: Cascade, source: PrefixSource) -> tuple[Array, Array]:
         return {name: Outputs("decisions", classes, scores) for name in request.models}
 
     scored = replace(cascade, confidence="max_prob", combine="last", calibrations={})
-    return drive(decide(scored, len(source)), answer).stage, values
+    return drive(decide(scored, len(source)), answer), values
 
 
 def evaluation_of(

@@ -15,6 +15,7 @@ from committee.reading import plain
 from committee.rule.calibration import Calibration, made_kinds
 from committee.rule.certificate import CertificateRecord
 from committee.rule.combinations import COMBINES, usual_combine
+from committee.rule.expected import Expected
 from committee.rule.format import SCHEMA, CascadeFields, fields_of, read, write
 from committee.rule.origin import Origin
 from committee.rule.outputs import WITH_CONFIDENCE, Kind
@@ -74,6 +75,8 @@ class Cascade:
             of other models are left out.
         certificate: What was certified of it on new data, or None. It holds only as long as its
             checksum is right; see :meth:`certified`.
+        expected: The exits that are expected on new data, or None; they hold for these decisions
+            alone. Alarms compare with them.
 
     Raises:
         CascadeError: If a stage is empty, a model stands twice or is described by another name,
@@ -91,6 +94,7 @@ class Cascade:
     origin: Origin = field(default=Origin(), compare=False, hash=False)
     calibrations: Mapping[str, Calibration] = field(default_factory=dict, hash=False)
     certificate: CertificateRecord | None = field(default=None, compare=False, hash=False)
+    expected: Expected | None = field(default=None, compare=False, hash=False)
 
     def __post_init__(self) -> None:
         if not self.stages or not all(stage.models for stage in self.stages):
@@ -360,6 +364,7 @@ class Cascade:
             "origin": plain(self.origin),
             "calibrations": plain(self.calibrations),
             **({"certificate": plain(self.certificate)} if self.certificate else {}),
+            **({"expected": plain(self.expected)} if self.expected else {}),
         }
 
     def rule_json(self) -> dict[str, Any]:
@@ -416,6 +421,7 @@ def _cascade(data: CascadeFields, where: str) -> Cascade:
             data.origin,
             data.known_calibrations(),
             data.certificate,
+            data.expected,
         )
     except (CalibrationError, CascadeError) as error:
         raise CascadeError(f"{where}: {error}") from None

@@ -15,6 +15,7 @@ from committee.reading import read_json, typed, written_json
 from committee.rule.calibration import Calibration
 from committee.rule.calibration_format import calibration_from_json
 from committee.rule.certificate import CertificateRecord
+from committee.rule.expected import Expected
 from committee.rule.origin import Origin
 from committee.spec.model import KnownModel, model_from_json
 
@@ -48,6 +49,7 @@ class CascadeFields:
     origin: Origin = field(default_factory=Origin)
     calibrations: Mapping[str, Any] = field(default_factory=dict)
     certificate: CertificateRecord | None = None
+    expected: Expected | None = None
 
     def known_models(self, where: str) -> dict[str, KnownModel]:
         """Return what the file says of each model, by name."""

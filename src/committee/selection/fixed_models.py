@@ -10,7 +10,7 @@ import numpy as np
 
 from committee.calibration.cross_fitting import cross_fitted
 from committee.errors import CascadeError
-from committee.pool.evaluate import check_has_labels, evaluate
+from committee.pool.evaluate import check_has_labels, evaluate, with_expected
 from committee.pool.metrics import Metric
 from committee.pool.pool import Pool
 from committee.pool.prefixes import prefixes_of
@@ -60,7 +60,8 @@ def as_ensemble(
             why = f"{combine} takes the outputs of the last model; name one, or combine by a mean"
         raise CascadeError(f"as_ensemble: {', '.join(models)}: {why}")
     cascade = Cascade.ensemble(models, pool.confidence_or(confidence), combine, pool.calibrations)
-    return committee_of(cascade, evaluate(cascade, pool, pool.costs.unit(unit), metric), pool)
+    evaluation = evaluate(cascade, pool, pool.costs.unit(unit), metric)
+    return committee_of(with_expected(cascade, pool, metric), evaluation, pool)
 
 
 def as_cascade(

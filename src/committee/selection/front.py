@@ -16,7 +16,7 @@ from committee.arrays import Array
 from committee.errors import CascadeError, CostError, Infeasible, MissingExtraError
 from committee.pool.comparison import identity_of
 from committee.pool.costs import worst_cost
-from committee.pool.evaluate import Evaluation, evaluate
+from committee.pool.evaluate import Evaluation, evaluate, with_expected
 from committee.pool.metrics import Metric
 from committee.pool.pool import Pool
 from committee.reading import plain
@@ -292,18 +292,22 @@ class Front:
                 f"no committee costs at most {text or human_cost(cost, self.settings.unit)} on "
                 f"{self.pool.samples.split!r}. Nearest: {described_text(near)}"
             )
-        return within[-1]
+        return self._with_expected(within[-1])
 
     def _cheapest(self, accuracy: float, goal: str, another: Committee | None = None) -> Committee:
         # The tolerance lets a printed accuracy match the committee that it was printed for.
         reaching = [c for c in self.committees if c.evaluation.accuracy >= accuracy - 1e-9][:1]
         reaching += [another] if another else []
         if reaching:
-            return min(reaching, key=lambda each: each.evaluation.average_cost)
+            return self._with_expected(min(reaching, key=lambda c: c.evaluation.average_cost))
         raise Infeasible(
             f"no committee reaches {goal} on {self.pool.samples.split!r}"
             f"{self._bounded()}. Nearest: {described_text(self.committees[-1])}"
         )
+
+    def _with_expected(self, chosen: Committee) -> Committee:
+        metric = self.settings.metric
+        return replace(chosen, cascade=with_expected(chosen.cascade, self.pool, metric))
 
     def _later_training(self, alone: Cascade, evaluation: Evaluation) -> Committee | None:
         """Return a model by itself if only an earlier training of its family was searched alone."""

@@ -1,0 +1,108 @@
+"""The exits that are expected on new data: how many samples exited where, and with which score."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from committee.arrays import Array
+from committee.errors import CascadeError
+
+# Bins of the scores at one stage; each holds about as many samples as the others.
+_BINS = 10
+
+
+@dataclass(frozen=True)
+class StageExits:
+    """The samples that exited at one stage, by their score.
+
+    Args:
+        edges: Rising scores between neighbouring bins; a score that equals one is in the upper bin.
+        counts: Samples in each bin, one bin more than edges.
+
+    Raises:
+        CascadeError: If the edges do not rise, or do not fit the counts.
+    """
+
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        rising = all(low < high for low, high in zip(self.edges, self.edges[1:], strict=False))
+        if not rising or len(self.counts) != len(self.edges) + 1 or min(self.counts) < 0:
+            raise CascadeError(
+                "expected: each stage needs rising edges and one count more than edges, 0 or more"
+            )
+
+    @classmethod
+    def of(cls, scores: Array) -> StageExits:
+        """Return the bins of some scores, shape (n,), between their quantiles."""
+        finite = scores[np.isfinite(scores)]
+        if not len(finite):
+            return cls((), (len(scores),))
+        shares = np.arange(1, _BINS) / _BINS
+        edges = np.unique(np.quantile(finite, shares, method="closest_observation"))
+        counts = np.bincount(np.searchsorted(edges, scores, side="right"), minlength=len(edges) + 1)
+        return cls(tuple(edges.tolist()), tuple(counts.tolist()))
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Where samples exited that are like those to come; alarms compare new exits with them.
+
+    Args:
+        rule: Fingerprint of the decisions that were counted; see
+            :attr:`committee.rule.cascade.Cascade.rule_fingerprint`.
+        split: Name of the split of these samples.
+        stages: Their exits, stage by stage.
+
+    Raises:
+        CascadeError: If there is no sample.
+    """
+
+    rule: str
+    split: str
+    stages: tuple[StageExits, ...]
+
+    def __post_init__(self) -> None:
+        if not self.samples:
+            raise CascadeError("expected: there are no samples")
+
+    @classmethod
+    def of(cls, rule: str, split: str, stage: Array, score: Array, stages: int) -> Expected:
+        """Count the exits of samples; stage and score at the exit have shape (N,)."""
+        return cls(rule, split, tuple(StageExits.of(score[stage == k]) for k in range(stages)))
+
+    @property
+    def samples(self) -> int:
+        """How many samples were counted."""
+        return sum(self.exits)
+
+    @property
+    def exits(self) -> tuple[int, ...]:
+        """How many of them exited at each stage."""
+        return tuple(sum(each.counts) for each in self.stages)
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """How many of them are in each cell: the bins of all stages, the least sure first.
+
+        A sample that exits late is less sure than one that exits early.
+        """
+        return tuple(n for each in reversed(self.stages) for n in each.counts)
+
+    def cells(self, stage: Array, score: Array) -> Array:
+        """Return the cell of each of N samples, shape (N,); see :attr:`counts`."""
+        cells: Array = np.zeros(len(stage), np.int64)
+        for k, first in enumerate(self.first_cells):
+            here = stage == k
+            cells[here] = first + np.searchsorted(self.stages[k].edges, score[here], side="right")
+        return cells
+
+    @property
+    def first_cells(self) -> Sequence[int]:
+        """The first cell of each stage."""
+        after = np.cumsum([0, *(len(each.counts) for each in reversed(self.stages))])
+        return [int(first) for first in after[-2::-1]]
