@@ -91,7 +91,7 @@ def monitors(samples: int = 2000, seed: int = 0, **options: float) -> Monitors:
 
 
 def cells(own: Monitors, samples: int, seed: int, spread: float = 1.0) -> np.ndarray:
-    return own.cells(*world(samples, seed, spread), np.zeros(samples, bool))
+    return own.cells(*world(samples, seed, spread))
 
 
 def test_cells_are_those_that_were_counted():
@@ -100,7 +100,7 @@ def test_cells_are_those_that_were_counted():
     assert tuple(found) == own.expected.counts
     assert own.expected.samples == 2000
     # The surest exit is the first stage's with the highest score.
-    best = own.cells(np.array([0, 2]), np.array([1.0, 0.0]), np.array([False, False]))
+    best = own.cells(np.array([0, 2]), np.array([1.0, 0.0]))
     assert best.tolist() == [len(own.expected.counts) - 1, 0]
 
 
@@ -171,7 +171,7 @@ def test_within_tau_is_no_alarm_of_exits():
     stage, score = world(100_000, seed=5, spread=0.9)
     certified = own.expected.exits[0] / own.expected.samples
     assert 0.03 < certified - (stage == 0).mean() < 0.05
-    raised = alarms(own, own.cells(stage, score, np.zeros(100_000, bool)))
+    raised = alarms(own, own.cells(stage, score))
     assert raised["exits of stage 1"] is None
     # The scores have no such tolerance.
     assert raised["scores"] is not None
@@ -181,8 +181,8 @@ def test_failures():
     own = monitors(most_failed=0.02)
     stage, score = world(5000, seed=1)
     few, many = (np.random.default_rng(0).random(5000) < share for share in (0.015, 0.06))
-    assert alarms(own, own.cells(stage, score, few))["failures"] is None
-    raised = alarms(own, own.cells(np.where(many, -1, stage), score, many))
+    assert alarms(own, own.cells(np.where(few, -1, stage), score))["failures"] is None
+    raised = alarms(own, own.cells(np.where(many, -1, stage), score))
     assert raised["failures"] is not None
     assert raised["exits of stage 1"] is None
 
@@ -259,5 +259,5 @@ def test_settings_are_shares(options):
 
 
 def test_a_stage_that_the_cascade_lacks():
-    with pytest.raises(CascadeError, match="stage 7"):
-        monitors().cells(np.array([7]), np.array([0.5]), np.array([False]))
+    with pytest.raises(CascadeError, match="exited at 7"):
+        monitors().cells(np.array([7]), np.array([0.5]))

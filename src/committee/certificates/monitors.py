@@ -204,18 +204,21 @@ class Monitors:
         data = json.dumps(plain(self), sort_keys=True)
         return hashlib.sha256(data.encode()).hexdigest()[:16]
 
-    def cells(self, stage: Array, score: Array, failed: Array) -> Array:
+    def cells(self, stage: Array, score: Array) -> Array:
         """Return samples as monitors take them: the cell of each, -1 of those that failed.
 
         Args:
-            stage: Stage of exit, from 0, shape (N,); of those that failed it means nothing.
+            stage: Stage of exit, from 0, shape (N,); -1 of samples that failed.
             score: Score at the exit, shape (N,).
-            failed: True for a sample that failed, shape (N,).
+
+        Raises:
+            CascadeError: If the cascade has no such stage.
         """
-        if (wrong := ~failed & ((stage < 0) | (stage >= len(self.expected.stages)))).any():
+        failed, stages = stage == -1, len(self.expected.stages)
+        if (wrong := (stage < -1) | (stage >= stages)).any():
             raise CascadeError(
-                f"monitors: stage {int(stage[wrong][0])} is none of the cascade's "
-                f"{len(self.expected.stages)}, counted from 0. Name the cascade that was run"
+                f"monitors: the cascade has {stages} stages, counted from 0, and a sample exited "
+                f"at {int(stage[wrong][0])}. Name the cascade that was run"
             )
         return np.where(failed, -1, self.expected.cells(np.where(failed, 0, stage), score))
 

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
+
+from committee.arrays import Array
 from committee.errors import DataError, require
 from committee.files import whole_file, write_bytes
 from committee.store.chunks import is_begun
-from committee.text import csv_text, from_cell, printable, writable
+from committee.text import csv_text, first_line, from_cell, printable, writable
 
 ENDINGS = (".csv", ".jsonl", ".parquet")
+# Rows of a file that are in memory at once, where only exits are read.
+_ROWS = 2**16
 
 
 @dataclass(frozen=True)
@@ -126,6 +132,56 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
     rows: list[dict[str, Any]] = pyarrow.parquet.read_table(path).to_pylist()
     return rows
+
+
+def read_exits(path: Path) -> Iterator[tuple[Array, Array]]:
+    """Yield the exits of results in their order, some rows at a time.
+
+    Yields:
+        Stage of exit, -1 of a sample that failed, shape (n,), and score at the exit, shape (n,).
+
+    Raises:
+        DataError: If the file holds no results.
+    """
+    if path.suffix.lower() not in ENDINGS:
+        raise DataError(f"{path}: results are {', '.join(ENDINGS)}")
+    read = {".csv": _csv_exits, ".jsonl": _jsonl_exits, ".parquet": _parquet_exits}
+    try:
+        for stages, scores in read[path.suffix.lower()](path):
+            failed = np.isnan(stages)
+            if (np.isnan(scores) & ~failed).any():
+                raise ValueError("a row has a stage, but no confidence")
+            yield np.where(failed, -1, stages).astype(np.int64), scores
+    except (ValueError, TypeError, KeyError, IndexError, csv.Error) as error:
+        raise DataError(
+            f"{path}: holds no results of committee run, with columns stage and confidence "
+            f"({printable(first_line(error))})"
+        ) from None
+
+
+def _csv_exits(path: Path) -> Iterator[Array]:
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = csv.reader(file)
+        header = next(rows, [])
+        stage, score = header.index("stage"), header.index("confidence")
+        while some := list(islice(rows, _ROWS)):
+            yield np.array([[float(row[k] or "nan") for row in some] for k in (stage, score)])
+
+
+def _jsonl_exits(path: Path) -> Iterator[Array]:
+    with path.open(encoding="utf-8", newline="\n") as file:
+        while some := [json.loads(line) for line in islice(file, _ROWS)]:
+            yield np.array([[row[k] for row in some] for k in ("stage", "confidence")], np.float64)
+
+
+def _parquet_exits(path: Path) -> Iterator[Array]:
+    require("Reading parquet", "parquet")
+    import pyarrow.parquet
+
+    with pyarrow.parquet.ParquetFile(path) as file:
+        for batch in file.iter_batches(_ROWS, columns=["stage", "confidence"]):
+            columns = [batch.column(name) for name in ("stage", "confidence")]
+            yield np.array([c.to_numpy(zero_copy_only=False) for c in columns], np.float64)
 
 
 def join_results(path: Path, parts: Sequence[Path]) -> Path:

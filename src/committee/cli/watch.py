@@ -1,0 +1,127 @@
+"""``committee watch``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from committee.certificates.monitors import (
+    ALPHA,
+    BLOCK,
+    MOST_FAILED,
+    TAU,
+    Monitors,
+    Reading,
+    State,
+)
+from committee.cli import options as opt
+from committee.cli.output import print_json, print_table, say_wrapped
+from committee.files import write_text
+from committee.reading import plain, read_json, written_json
+from committee.run.open import open_cascade
+from committee.run.results import read_exits
+from committee.text import counted, percent
+
+
+def watch(
+    cascade: opt.CascadePath,
+    results: Annotated[
+        list[Path],
+        typer.Argument(help="Results of committee run: .csv, .jsonl or .parquet, in order."),
+    ],
+    alpha: Annotated[
+        float, typer.Option(help="Chance that a false alarm is ever raised, however many samples.")
+    ] = ALPHA,
+    tau: Annotated[
+        float, typer.Option(help="How far a share of exits may lie from the certified one.")
+    ] = TAU,
+    most_failed: Annotated[
+        float, typer.Option(help="The share of samples that may fail.")
+    ] = MOST_FAILED,
+    state: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Go on from this file if it exists, and write it."),
+    ] = None,
+    as_json: opt.AsJson = False,
+) -> None:
+    """Raise an alarm if samples exit, score or fail other than those that certified.
+
+    No labels are needed. Exit code 1 says that there was an alarm. Rows are taken in their order,
+    as they came; neighbours that depend on each other, such as frames of a film, raise alarms.
+
+    Example: committee watch c.json results.parquet --tau 0.02
+    """
+    loaded = open_cascade(cascade)
+    monitors = Monitors.of(loaded.cascade, alpha=alpha, tau=tau, most_failed=most_failed)
+    now = monitors.start()
+    if state is not None and state.exists():
+        now = monitors.resumed(read_json(state))
+    for path in results:
+        for stages, scores in read_exits(path):
+            now = monitors.advance(now, monitors.cells(stages, scores))
+    if state is not None:
+        write_text(state, written_json(now.to_json()) + "\n")
+    readings = monitors.readings(now)
+    if as_json:
+        print_json(_json(monitors, now, readings))
+    else:
+        _print(monitors, now, readings)
+    if any(each.alarm_at for each in readings):
+        raise typer.Exit(opt.FAILED)
+
+
+def _json(monitors: Monitors, now: State, readings: Sequence[Reading]) -> dict[str, Any]:
+    return {
+        "samples": now.samples,
+        "certified_samples": monitors.expected.samples,
+        "alpha": monitors.alpha,
+        "tau": monitors.tau,
+        "most_failed": monitors.most_failed,
+        "alarm": any(each.alarm_at for each in readings),
+        "monitors": [plain(each) for each in readings],
+    }
+
+
+def _print(monitors: Monitors, now: State, readings: Sequence[Reading]) -> None:
+    expected = monitors.expected
+    title = f"{counted(now.samples, 'sample')}, against {expected.samples:,} of {expected.split}"
+    columns = [
+        ("monitor", lambda own: own.name),
+        ("share", lambda own: _share(own.share)),
+        ("certified", lambda own: _share(own.expected)),
+        ("no alarm", _range),
+        ("evidence", lambda own: _e_value(own.evidence)),
+        ("alarm from", lambda own: _e_value(own.limit)),
+        ("alarm at sample", lambda own: f"{own.alarm_at:,}" if own.alarm_at else "-"),
+    ]
+    print_table(readings, columns, title)
+    alarms = [each.name for each in readings if each.alarm_at]
+    chance = f"a false alarm is ever raised with a chance of at most {100 * monitors.alpha:g} %"
+    text = f"Alarm: {', '.join(alarms)}" if alarms else "No alarm"
+    say_wrapped(f"{text}; {chance}.")
+    if now.pending:
+        say_wrapped(
+            f"The last {counted(len(now.pending), 'sample')} will be looked at when there are "
+            f"{BLOCK}."
+        )
+
+
+def _share(share: float | None) -> str:
+    return "" if share is None else percent(share)
+
+
+def _range(own: Reading) -> str:
+    if own.low is None or own.high is None:
+        return ""
+    return f"{percent(own.low, 'down')} to {percent(own.high, 'up')}"
+
+
+def _e_value(log: float) -> str:
+    """Return an e-value; a large one in powers of ten."""
+    if abs(log) < math.log(1e4):
+        return f"{math.exp(log):.3g}"
+    return f"1e{log / math.log(10):+.0f}"

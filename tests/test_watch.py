@@ -1,0 +1,131 @@
+"""``committee watch``: the same monitors on results of ``committee run``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import committee.run.results as results_module
+from committee import Cascade, search
+from committee.certificates.monitors import Monitors
+from committee.cli import main
+from committee.pool.evaluate import stored_decisions
+from committee.run.results import Result, read_exits, write_results
+from test_every_option import options_of
+from test_monitors import pool_of
+
+SAMPLES = 4000
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a cascade, and results of good, changed and broken samples."""
+    folder = tmp_path_factory.mktemp("watch")
+    cascade = search(pool_of(3000, 0)).matching("large", within=0.01).cascade
+    cascade.save(folder / "c.json")
+    new = pool_of(SAMPLES, 1)
+    made = stored_decisions(cascade, new)
+    good = [
+        Result(str(k), 0, "0", score, stage, 1.0, None)
+        for k, (score, stage) in enumerate(
+            zip(made.score.tolist(), made.stage.tolist(), strict=True)
+        )
+    ]
+    later = np.flatnonzero(made.stage == 1).tolist()
+    for ending in ("csv", "jsonl", "parquet"):
+        write_results(folder / f"good.{ending}", good)
+    write_results(folder / "changed.csv", [*good[:1000], *(good[k] for k in later), *good])
+    broken = [Result.broken(str(k), "no image", None) for k in range(500)]
+    write_results(folder / "broken.jsonl", [*good[:640], *broken])
+    write_results(folder / "few.csv", good[:10])
+    return folder
+
+
+def answer(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, dict]:
+    capsys.readouterr()
+    code = main(["watch", *map(str, words), "--json"])
+    out = capsys.readouterr().out
+    return code, json.loads(out) if code != 2 else {}
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize("rows", [64, 4096])
+def test_no_alarm_where_nothing_changed(world, capsys, monkeypatch, ending, rows):
+    monkeypatch.setattr(results_module, "_ROWS", rows)
+    code, found = answer(capsys, world / "c.json", world / f"good.{ending}")
+    assert (code, found["alarm"], found["samples"]) == (0, False, SAMPLES)
+    own = Monitors.of(Cascade.load(world / "c.json"))
+    pieces = list(read_exits(world / f"good.{ending}"))
+    stage, score = (np.concatenate(each) for each in zip(*pieces, strict=True))
+    assert len(pieces) == -(-SAMPLES // rows)
+    readings = own.readings(own.advance(own.start(), own.cells(stage, score)))
+    assert [each["evidence"] for each in found["monitors"]] == [r.evidence for r in readings]
+    assert found["certified_samples"] == 3000
+
+
+def test_alarms_are_named_and_the_exit_code_says_so(world, capsys):
+    code, found = answer(capsys, world / "c.json", world / "changed.csv")
+    raised = {each["name"]: each["alarm_at"] for each in found["monitors"]}
+    assert code == 1
+    assert 1000 < raised["exits of stage 1"] < 1600
+    assert raised["failures"] is None
+    assert main(["watch", str(world / "c.json"), str(world / "broken.jsonl")]) == 1
+    text = capsys.readouterr().out
+    assert "Alarm: failures; a false alarm is ever raised with a chance of at most 1 %." in text
+    assert "The last" in text
+
+
+def test_options_are_used(world, capsys):
+    assert options_of("watch") == {"--alpha", "--tau", "--most-failed", "--state"}
+    changed = world / "c.json", world / "changed.csv"
+    assert answer(capsys, *changed, "--tau", "0.9")[1]["monitors"][0]["alarm_at"] is None
+    at = answer(capsys, *changed)[1]["monitors"][0]["alarm_at"]
+    assert answer(capsys, *changed, "--alpha", "1e-9")[1]["monitors"][0]["alarm_at"] > at
+    broken = world / "c.json", world / "broken.jsonl"
+    assert answer(capsys, *broken, "--most-failed", "0.99")[1]["monitors"][-1]["alarm_at"] is None
+    assert main(["watch", *map(str, changed), "--alpha", "2"]) == 2
+
+
+def test_days_follow_each_other(world, capsys, tmp_path):
+    state, days = tmp_path / "state.json", [world / "good.csv", world / "changed.csv"]
+    _, whole = answer(capsys, world / "c.json", *days)
+    codes = [answer(capsys, world / "c.json", day, "--state", state) for day in days]
+    assert [code for code, _ in codes] == [0, 1]
+    assert codes[-1][1] == whole
+    # The alarm stays.
+    code, found = answer(capsys, world / "c.json", world / "good.csv", "--state", state)
+    assert (code, found["samples"]) == (1, whole["samples"] + SAMPLES)
+    words = [world / "c.json", world / "good.csv", "--state", state, "--tau", "0.3"]
+    assert main(["watch", *map(str, words)]) == 2
+    assert "another alpha, tau" in capsys.readouterr().err
+
+
+def test_few_samples(world, capsys):
+    assert main(["watch", str(world / "c.json"), str(world / "few.csv")]) == 0
+    assert "The last 10 samples will be looked at when there are 32" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("a.csv", "id,stage\n1,0\n", "holds no results"),
+        ("a.csv", "", "holds no results"),
+        ("a.csv", "stage,confidence\n0,\n", "no confidence"),
+        ("a.csv", "stage,confidence\n0,x\n", "holds no results"),
+        ("a.csv", "stage,confidence\n9,0.5\n", "exited at 9"),
+        ("a.jsonl", "{}\n", "holds no results"),
+        ("a.jsonl", "[]\n", "holds no results"),
+        ("a.jsonl", "x\n", "holds no results"),
+        ("a.parquet", "x", "holds no results"),
+        ("a.txt", "x", "results are .csv"),
+    ],
+)
+def test_what_holds_no_results_is_refused(world, capsys, tmp_path, name, text, told):
+    (tmp_path / name).write_text(text)
+    assert main(["watch", str(world / "c.json"), str(tmp_path / name)]) == 2
+    error = capsys.readouterr().err
+    assert told in error
+    assert error.count("\n") == 1
