@@ -13,11 +13,15 @@ from committee import Cascade, search
 from committee.certificates.monitors import Monitors
 from committee.cli import main
 from committee.pool.evaluate import stored_decisions
-from committee.run.results import Result, read_exits, write_results
+from committee.run.results import Result, encoded_results, read_exits
 from test_every_option import options_of
 from test_monitors import pool_of
 
 SAMPLES = 4000
+
+
+def write(path: Path, results: list[Result]) -> None:
+    path.write_bytes(encoded_results(path, results))
 
 
 @pytest.fixture(scope="module")
@@ -36,11 +40,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     later = np.flatnonzero(made.stage == 1).tolist()
     for ending in ("csv", "jsonl", "parquet"):
-        write_results(folder / f"good.{ending}", good)
-    write_results(folder / "changed.csv", [*good[:1000], *(good[k] for k in later), *good])
+        write(folder / f"good.{ending}", good)
+    write(folder / "changed.csv", [*good[:1000], *(good[k] for k in later), *good])
     broken = [Result.broken(str(k), "no image", None) for k in range(500)]
-    write_results(folder / "broken.jsonl", [*good[:640], *broken])
-    write_results(folder / "few.csv", good[:10])
+    write(folder / "broken.jsonl", [*good[:640], *broken])
+    write(folder / "few.csv", good[:10])
     return folder
 
 
