@@ -17,9 +17,6 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
 
     So no reader ever sees half a file. At the end the file and its name are on the disk, not only
     in its cache; after an error nothing is left.
-
-    Raises:
-        OSError: If it cannot be written; it names the path itself.
     """
     with naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -170,13 +170,7 @@ class _FirstOutputs:
 
 
 def _check_labels(where: str, outputs: Outputs, labels: Array | None) -> None:
-    """Raise MisalignedError if a label is beyond the classes of a model.
-
-    Args:
-        where: Owner of the outputs, for the error.
-        outputs: Outputs on some or all samples.
-        labels: Class index of each sample of the split, shape (N,), or None.
-    """
+    """Raise MisalignedError if a label is beyond the classes of a model."""
     if labels is None or not len(labels) or outputs.values.ndim != 2:
         return
     width = outputs.values.shape[1]

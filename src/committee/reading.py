@@ -68,10 +68,6 @@ def read_bytes(path: Path, most: int = MOST) -> bytes:
     """Return all bytes of a regular file.
 
     A pipe or a device, or a link to one, is refused before it is opened.
-
-    Raises:
-        UnreadableError: If it is no regular file, or larger.
-        OSError: If it is missing or may not be read.
     """
     check_regular(path)
     with path.open("rb") as file:
@@ -190,11 +186,6 @@ def typed(where: str, data: Any, kind: Callable[..., T], *, whole: bool = False)
 
     ``kind`` is a frozen dataclass, whose keys are all that there may be, or any type that
     :func:`msgspec.convert` knows. With ``whole`` fields that have a default must be there too.
-
-    Raises:
-        UnreadableError: If a field is missing or of another type.
-        UnknownNameError: If a key is unknown.
-        CommitteeError: What the type itself refuses a value with.
     """
     _refuse_unknown(where, data, kind)
     if whole and is_dataclass(kind) and isinstance(data, Mapping):

@@ -42,10 +42,6 @@ def fit_per_class(
     map a right sample is added at its least confidence and a wrong one at its largest, so that no
     probability is 0 or 1. Equal confidences are one; between blocks of the isotonic regression,
     which stand at the mean of their confidences, lines are straight.
-
-    Raises:
-        CalibrationError: If there are fewer than 10 samples, or a confidence is not finite.
-        MisalignedError: If there is not one label for each row.
     """
     predicted, confidence, labels = _answers(outputs, labels, where)
     correct = predicted == labels
@@ -75,19 +71,6 @@ def fit_experts(
     all classes is: the prediction c is right as often as predictions of the bin are, and otherwise
     the truth is t as often as among the wrong predictions of c; these are smoothed by five samples
     of the frequency of classes. The counts of c in b are smoothed by five samples of that pattern.
-
-    Args:
-        outputs: Outputs of the model, N rows.
-        labels: Class index of each sample, shape (N,).
-        classes: How many classes there are, C.
-        where: Names the outputs in errors.
-        split: Name of the split, to be recorded.
-        samples: Fingerprint of the samples, to be recorded.
-
-    Raises:
-        CalibrationError: If there are fewer than 10 samples or two classes, a confidence is not
-            finite, or the table is too large.
-        MisalignedError: If there is not one label for each row, or one is beyond the classes.
     """
     predicted, confidence, labels = _answers(outputs, labels, where)
     edges = _edges(confidence)

@@ -27,9 +27,6 @@ def cross_fitted(pool: Pool) -> Pool:
     """Return a pool calibrated out of fold where its samples fitted calibrations by class.
 
     Other pools come back as they are.
-
-    Raises:
-        CalibrationError: If samples are too few for folds.
     """
     here = [name for name, each in pool.models.items() if _fitted_here(pool, name, each)]
     if not here:

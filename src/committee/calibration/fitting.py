@@ -70,13 +70,6 @@ def fit(
         samples: Fingerprint of the samples, to be recorded.
         classes: How many classes there are, for ``experts`` of decisions; if left out, as many as
             labels and predictions show.
-
-    Raises:
-        CalibrationError: If there are no labels, or no calibration is better than all others: with
-            fewer than two samples or classes, with no sample right or none wrong, with outputs
-            that do not tell sure from unsure.
-        MisalignedError: If there is not one label for each row.
-        UnknownNameError: If there is no such method.
     """
     if outputs.kind == "outcomes":
         raise CalibrationError(

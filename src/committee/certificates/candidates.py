@@ -27,17 +27,7 @@ def rules_to_try(
     combine: str | None = None,
     confidence: str | None = None,
 ) -> list[Rule]:
-    """Return the rules to try, with the sequences to try by each.
-
-    Args:
-        choosing: The samples that choose.
-        testing: The samples that test.
-        promised: The promise.
-        most: Most stages.
-        combine: Name of the combination; None for the usual one and ``last``.
-        confidence: Name of the confidence; None for the usual one, and for decisions ranked
-            agreement too.
-    """
+    """Return the rules to try, with the sequences to try by each."""
     # What is tested must not depend on the samples that test, and so not on what they cost.
     costs = choosing.costs.values(promised.unit)
     usual = combine or DEFAULT_COMBINE[choosing.combined_kind]

@@ -354,12 +354,7 @@ def identities(cascade: Cascade, pool: Pool) -> set[str]:
 
 
 def seen_as(cascade: Cascade, identities: Collection[str]) -> str:
-    """Return what a cascade already owes to samples, so that they cannot check it; or nothing.
-
-    Args:
-        cascade: The cascade.
-        identities: Fingerprints of the samples; an empty one says nothing.
-    """
+    """Return what a cascade already owes to samples, so that they cannot check it; or nothing."""
     own = cascade.certificate
     fitted = {each.samples for each in cascade.calibrations.values()}
     known = {
@@ -413,16 +408,7 @@ def _outcome_of(own: CertificateRecord, wins: int, losses: int, samples: int) ->
 
 
 def _more(own: CertificateRecord, wins: int, losses: int, samples: int, times: float) -> int | None:
-    """Return about how many samples more would decide, if wins and losses keep their shares.
-
-    Args:
-        own: The promise.
-        wins: As of :func:`outcome_of`.
-        losses: See there.
-        samples: See there.
-        times: How many times the samples would do by the normal approximation, from which exact
-            bounds are tried.
-    """
+    """Return about how many samples more would decide, if wins and losses keep their shares."""
     times = max(times, 1.0)
     while samples * times < _MOST_SAMPLES:
         times *= 1.1

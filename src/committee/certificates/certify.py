@@ -407,20 +407,7 @@ def _fixed_result(
     unlabelled: int = 0,
     seed: int = 0,
 ) -> Certified:
-    """Return the certificate of a given committee.
-
-    Args:
-        pool: The samples that test it.
-        cascade: The committee.
-        promised: The promise.
-        wins: Samples on which only the committee is correct.
-        losses: Samples on which only the reference is correct, and those without a label.
-        unlabelled: How many of the losses have no label.
-        seed: The order in which samples bound the cost.
-
-    Raises:
-        Infeasible: If the promise cannot be certified.
-    """
+    """Return the certificate of a given committee."""
     share = (1 - promised.level) * (0 if promised.max_cost is None else COST_SHARE)
     level = promised.level + share
     paired = promised.kind == "within"

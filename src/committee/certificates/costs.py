@@ -32,9 +32,6 @@ def cost_bound(
         spent: What each of these samples costs, shape (N,), in random order.
         level: The level.
         most: The most that one sample can cost, all stages together; needed where costs differ.
-
-    Raises:
-        CostError: If it is needed and not stated, or a sample costs more.
     """
     costs = stage_costs(cascade, pool, unit)
     if not differ(costs):
@@ -109,16 +106,7 @@ def average_cost_of(
     limit: float | None,
     unit: str,
 ) -> AverageCost:
-    """Return what new samples show of a promised cost; their order is taken as it is.
-
-    Args:
-        costs: Cost of each of the K stages.
-        exits: Stage of exit of each sample, shape (N,).
-        level: The level of each bound.
-        most: The most that was promised on average.
-        limit: The most that one sample can cost, where costs differ and that was stated.
-        unit: Unit of the costs.
-    """
+    """Return what new samples show of a promised cost; their order is taken as it is."""
     each, stated = spent(costs, exits), limit
     average = float(each.mean())
     if not differ(costs):

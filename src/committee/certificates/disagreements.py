@@ -85,11 +85,7 @@ def disagreements(cascade: Cascade, reference: Cascade, pool: Pool) -> Disagreem
 
 
 def check_labelled(found: Disagreements, pool: Pool, labels: Mapping[str, int]) -> None:
-    """Refuse labels that do not belong to disagreements of this split, or are no class.
-
-    Raises:
-        MisalignedError: If a sample is unknown or no disagreement, or a label is no class.
-    """
+    """Refuse labels that do not belong to disagreements of this split, or are no class."""
     where = f"labels of {pool.samples.split!r}"
     if strange := _missing(labels, pool.samples.ids):
         raise MisalignedError(

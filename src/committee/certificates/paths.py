@@ -52,14 +52,7 @@ class Path:
     def outcomes(
         self, source: PrefixSource, goal: Array, costs: Mapping[str, SampleCost], threads: int
     ) -> Outcomes:
-        """Return what each step does on some samples.
-
-        Args:
-            source: The rule of the cascades on these samples.
-            goal: What each sample scores in the reference, shape (N,); zeros without one.
-            costs: What a sample costs in each model, or each of these samples.
-            threads: Threads to use.
-        """
+        """Return what each step does on some samples."""
         keys = source.keys(self.sequence)
         columns = dict(zip(keys, self.thresholds.T, strict=False))
         cuts = {key: np.unique(own[np.isfinite(own)]) for key, own in columns.items()}
@@ -99,14 +92,7 @@ class Outcomes:
 
 
 def _first_steps(table: PrefixTable, key: Key, thresholds: Array, cuts: Array) -> Array:
-    """Return the first step at which each sample exits, shape (N,); the number of steps if none.
-
-    Args:
-        table: Statistics of the prefix on the samples.
-        key: The prefix.
-        thresholds: Threshold of each step, falling.
-        cuts: The finite ones, rising, which are the candidates of the table.
-    """
+    """Return the first step at which each sample exits, shape (N,); the number of steps if none."""
     reached = np.concatenate([[ALWAYS], cuts])
     first = np.searchsorted(-thresholds, -reached, side="left")
     steps: Array = first[table.passed[table.rows[key]]]
@@ -203,12 +189,7 @@ class Chooser:
         return order / len(order)
 
     def target(self, number: int, margin: float) -> Target | None:
-        """Return the cheapest thresholds of a sequence that pass by a margin; None if none do.
-
-        Args:
-            number: The number of the sequence.
-            margin: Standard errors by which they must pass on the samples that test.
-        """
+        """Return the cheapest thresholds of a sequence that pass by a margin; None if none do."""
         sequence = self.sequences[number]
         parts = [self._prefix(key) for key in self.source.keys(sequence)]
         stages = [levels for levels, _, _ in parts[:-1]]

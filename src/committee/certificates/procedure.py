@@ -31,13 +31,7 @@ COST_SHARE = 0.1
 
 @dataclass(frozen=True, eq=False)
 class Rule:
-    """One rule of a pool on both parts of its samples, with the sequences to try by it.
-
-    Args:
-        choosing: Prefixes on the samples that choose.
-        testing: The same on those that test.
-        sequences: The sequences of stages.
-    """
+    """One rule of a pool on both parts of its samples, with the sequences to try by it."""
 
     choosing: PrefixSource
     testing: PrefixSource
@@ -46,16 +40,7 @@ class Rule:
 
 @dataclass(frozen=True, eq=False)
 class Passed:
-    """A step of a path that passed, and what it did on the samples that tested.
-
-    Args:
-        path: The path.
-        step: The number of the step.
-        wins: See :class:`~committee.certificates.paths.Outcomes`.
-        losses: See there.
-        cost: Average cost.
-        error: The path's share of 1 - level.
-    """
+    """A step of a path that passed, and what it did on the samples that tested."""
 
     path: Path
     step: int
@@ -101,18 +86,7 @@ def tested_paths(
     threads: int,
     progress: Progress | None,
 ) -> Tested:
-    """Choose paths and test them.
-
-    Args:
-        rules: The rules to try.
-        choosing: What is tested, on the samples that choose.
-        testing: The same on those that test.
-        unit: Unit of the costs.
-        error: The chance of a false promise, 1 - level.
-        most: The cost above which a committee is of no use.
-        threads: Threads to use.
-        progress: See :data:`~committee.selection.rules.Progress`.
-    """
+    """Choose paths and test them."""
     choosers = [
         _chooser(rule, choosing, unit, len(testing), threads, _part(progress)) for rule in rules
     ]

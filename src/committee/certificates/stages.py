@@ -89,16 +89,6 @@ def gaps_on(cascade: Cascade, pool: Pool, metric: Metric | None = None) -> Gaps:
     That is the reference of its certificate, else the one that it was chosen to match. Bounds have
     the level of the certificate, else 0.95; samples that chose, certified or calibrated the cascade
     give none.
-
-    Args:
-        cascade: The cascade.
-        pool: Predictions of the models of both; labelled unless an agreement was certified.
-        metric: What a sample scores, 1 or 0; by default that of the pool.
-
-    Raises:
-        CascadeError: If its file names no reference, or a sample scores other numbers than 1 and 0.
-        UnknownNameError: If the pool lacks a model.
-        MisalignedError: If the pool has no samples, or no labels where they are needed.
     """
     _check_counted(pool, metric)
     own = cascade.certificate if cascade.is_certified else None
@@ -143,11 +133,6 @@ def _stage_gaps(
         pool: Labelled predictions of the models of both. For a bound, samples that chose nothing.
         metric: What a sample scores, 1 or 0; by default that of the pool.
         level: The chance that all bounds hold; no bounds without it.
-
-    Raises:
-        CascadeError: If a sample scores other numbers than 1 and 0, as in segmentation.
-        UnknownNameError: If the pool lacks a model.
-        MisalignedError: If the pool has no samples, or no labels where they are needed.
     """
     _check_counted(pool, metric)
     check_has_labels(pool, metric)

@@ -198,9 +198,6 @@ def share(dataset: Dataset, fraction: str, seed: int) -> Dataset:
         fraction: ``START:STOP``, both in [0, 1]: shares that do not overlap have no sample in
             common. ``F`` alone is ``0:F``, and ``F:1`` for the split named ``test``.
         seed: Chooses which samples; beside it only ids and labels matter.
-
-    Raises:
-        DataError: If the fraction is not of that form, or takes no sample.
     """
     rows, rule = share_rows(dataset.samples, fraction, seed)
     return PartDataset(dataset, rows, replace(dataset.samples.taken(rows), rule=rule))

@@ -98,10 +98,6 @@ def read_clip(path: Path, recipes: Sequence[Preprocessing]) -> _FramedClip:
     Args:
         path: A file with a video stream; the first that is no cover image counts.
         recipes: Preprocessings of the models; each has views.
-
-    Raises:
-        Exception: Of any kind, if it cannot be read.
-        DataError: If there is no video, or a frame that is needed cannot be decoded.
     """
     # Packets are quicker; the frames that come are checked against them.
     line = _timeline(path)

@@ -46,11 +46,7 @@ class Columns:
 
 
 def read_columns(path: Path, split: str) -> Columns:
-    """Open a table by its ending, or as a folder that ``datasets`` saved.
-
-    Raises:
-        DataError: If it cannot be read, or has no record.
-    """
+    """Open a table by its ending, or as a folder that ``datasets`` saved."""
     columns = _saved(path, split) if path.is_dir() else READERS[path.suffix.lower()](path)
     if not columns.count:
         raise DataError(f"{path}: has no record; there is no sample")

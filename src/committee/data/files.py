@@ -95,16 +95,7 @@ class FilesDataset:
 def decoded(
     file: Path | IO[bytes], formats: tuple[str, ...] | None = None, most_pixels: int | None = None
 ) -> Image:
-    """Return an image file, the first of several frames, with its pixels in memory.
-
-    Args:
-        file: Its path, or the open file.
-        formats: Pillow's names of the formats that it may have; None for all.
-        most_pixels: The most pixels that it may have, as its header says before it is decoded.
-
-    Raises:
-        Exception: Of any kind, if it cannot be read; see :func:`reason_of`.
-    """
+    """Return an image file, the first of several frames, with its pixels in memory."""
     from PIL import Image
 
     with Image.open(file, formats=formats) as image:

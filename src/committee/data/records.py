@@ -185,9 +185,6 @@ def open_records(
         classes: Names of the classes in the order of the models' outputs.
         models: The models that will see the records.
         labels: See :func:`committee.data.open.open_data`.
-
-    Raises:
-        DataError: If it cannot be read, or lacks a column that models see.
     """
     path, named = _parsed(spec)
     if path.is_dir() and not is_saved(path):

@@ -99,10 +99,6 @@ def read_labels(path: Path, classes: Sequence[str]) -> tuple[list[str], Array]:
     """Return the ids of a csv file with columns id (or path) and label, and their class indices.
 
     A label of -1 is none, as an empty cell gives it. Ids are as the file writes them.
-
-    Raises:
-        DataError: If a column is missing.
-        MisalignedError: If a label is no class.
     """
     table = read_table(path)
     name, label = table.named((*ID_WORDS, *PATH_WORDS)), table.named(LABEL_WORDS)

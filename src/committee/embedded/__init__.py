@@ -25,17 +25,7 @@ def pool_file() -> PoolFile:
 
 
 def open_images(rest: str, split: str, classes: Sequence[str]) -> Dataset:
-    """Open ``embedded:REST``, for :func:`committee.data.open.open_data`.
-
-    Args:
-        rest: ``val`` or ``test``, the two halves, or ``all``.
-        split: Name for the split.
-        classes: Names of the pool's classes in the order of the models' outputs.
-
-    Raises:
-        UnknownNameError: If ``rest`` is something else.
-        MisalignedError: If the classes are others.
-    """
+    """Open ``embedded:REST``, for :func:`committee.data.open.open_data`."""
     parts = ROWS | {"all": ":"}
     if rest not in parts:
         raise UnknownNameError.of("data embedded", "part", rest, parts)

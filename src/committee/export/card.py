@@ -31,13 +31,7 @@ _PIPELINES = {
 def card(
     cascade: Cascade, specs: Sequence[ModelSpec], evaluations: Mapping[str, Evaluation]
 ) -> str:
-    """Return the card of a cascade.
-
-    Args:
-        cascade: As the bundle holds it.
-        specs: Its models.
-        evaluations: On samples that did not choose it, by name: its own first, then others.
-    """
+    """Return the card of a cascade."""
     page = _program_page(cascade, specs)
     before, heading, after = page.partition("## Run it\n")
     facts = "\n".join(_facts(cascade, specs, evaluations))

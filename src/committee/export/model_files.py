@@ -18,13 +18,7 @@ from committee.spec.model import ModelSpec
 def onnx_specs(
     cascade: Cascade, onnx: Mapping[str, str | Path] | None = None, *, folder: bool = False
 ) -> list[ModelSpec]:
-    """Return the specs of a cascade's models, each an ONNX file that exists.
-
-    Args:
-        cascade: A cascade that knows how its models are loaded.
-        onnx: ONNX files that take the place of a model's source, by the model's name.
-        folder: True for a folder, whose models may segment; False for one ONNX file.
-    """
+    """Return the specs of a cascade's models, each an ONNX file that exists."""
     segments = segmenting(cascade)
     if segments and not folder:
         raise ExportError(

@@ -50,13 +50,7 @@ class Nodes:
         return self.constant(list(values), np.int64)
 
     def embed(self, graph: GraphProto, prefix: str, *sources: str) -> str:
-        """Append all nodes of a model's graph, with its weights; return its first output.
-
-        Args:
-            graph: A graph.
-            prefix: Prefix of all its names from now on.
-            sources: The tensors that it takes, one for each input that is no initializer.
-        """
+        """Append all nodes of a model's graph, with its weights; return its first output."""
         given = dict(zip(_inputs(graph), sources, strict=True))
 
         def renamed(name: str) -> str:

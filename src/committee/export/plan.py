@@ -159,11 +159,7 @@ def _inputs(
 def _inputs_of_graph(
     specs: Mapping[str, ModelSpec], forms: Mapping[str, RecordForm]
 ) -> tuple[dict[Record, str], dict[Record, Port]]:
-    """Return the inputs of one graph for all models: their names, and what they take.
-
-    Raises:
-        ExportError: If models take one column in different shapes.
-    """
+    """Return the inputs of one graph for all models: their names, and what they take."""
     ports: dict[Record, Port] = {}
     for name, spec in specs.items():
         for recipe, port in zip(_recipes_of(spec), forms[name].inputs, strict=True):

@@ -57,10 +57,6 @@ class CascadeModule(nn.Module):
 
     Attributes:
         preprocessings: As supplied; :func:`committee.models.inputs.prepared` follows them.
-
-    Raises:
-        ExportError: If the models' kinds or the confidence function cannot be used.
-        UnknownNameError: If a model of the cascade has no module.
     """
 
     def __init__(

@@ -176,10 +176,6 @@ def outputs_of(model: Model, spec: ModelSpec, inputs: ModelInputs, first: int = 
 
     Inputs are N images (N, channels, height, width), float32, N records, or N clips, whose outputs
     are the mean over their views. ``first`` is the number of the batch's first sample, for errors.
-
-    Raises:
-        ModelError: If it fails, or does not answer with one row a sample.
-        NotFiniteError, ShapeError: If its outputs cannot be used; the model is named.
     """
     return checked_answer(spec, answer_of(model, spec, inputs), len(inputs), first)
 
@@ -229,10 +225,6 @@ def usable_outputs_of(
 
     Returns:
         The outputs, with all classes alike for such samples, and why each of them failed, by row.
-
-    Raises:
-        ModelError: If it fails, or does not answer with one row a sample.
-        ShapeError: If its outputs cannot be used; the model is named.
     """
     where = f"model {spec.name!r}"
     try:
@@ -360,10 +352,6 @@ def one_output(answer: Any, output: str = "") -> Any:
     """Return the one output of an answer that may hold several.
 
     ``output`` is a key, an attribute or a number from 0; empty if there is no choice.
-
-    Raises:
-        ModelError: If there are several and none is named, or the named one is not there; the
-            message does not name the model.
     """
     parts = _parts(answer)
     if parts is None:

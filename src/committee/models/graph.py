@@ -63,12 +63,7 @@ Ports: TypeAlias = tuple[Port, ...]
 
 
 def parsed_graph(path: Path) -> ModelProto:
-    """Return what an ONNX file holds, without the tensors in files beside it.
-
-    Raises:
-        ValueError: If the file is no ONNX model.
-        OSError: If it cannot be read.
-    """
+    """Return what an ONNX file holds, without the tensors in files beside it."""
     with needing(str(path), "onnx", "onnx"):
         import onnx
     if not path.is_file():  # reading a pipe would wait for ever
@@ -85,12 +80,7 @@ def parsed_graph(path: Path) -> ModelProto:
 
 
 def ports_of(path: Path) -> tuple[Ports, Ports]:
-    """Return the inputs and the outputs of an ONNX file; weights are no inputs.
-
-    Raises:
-        ValueError: If the file is no ONNX model.
-        OSError: If it cannot be read.
-    """
+    """Return the inputs and the outputs of an ONNX file; weights are no inputs."""
     graph = parsed_graph(path).graph
     weights = {each.name for each in graph.initializer}
     inputs = tuple(_port(each) for each in graph.input if each.name not in weights)

@@ -167,11 +167,7 @@ class Clip(Protocol):
         """When each frame is shown, in seconds, rising from 0, shape (n,)."""
 
     def framed(self, framing: Framing, rows: Array) -> Array:
-        """Return some of its frames, resized: bytes (n, height, width, channels).
-
-        Raises:
-            DataError: If these were not stored.
-        """
+        """Return some of its frames, resized: bytes (n, height, width, channels)."""
 
 
 class ArrayClip:

@@ -115,9 +115,6 @@ class _Resizable(Protocol):
 
         Returns:
             A model that shares this one's weights in memory; None if its size is part of them.
-
-        Raises:
-            ModelError: If it does not take inputs of that size.
         """
 
 

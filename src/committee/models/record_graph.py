@@ -40,10 +40,6 @@ def record_of(inputs: Ports, columns: Any) -> Record:
         inputs: What the graph declares.
         columns: ``input`` of a pool file: columns, by input if there are several. None takes for
             each of several inputs the column of its name.
-
-    Raises:
-        PoolFileError: If the graph takes types that no record has, or ``input`` does not fit it.
-        UnknownNameError: If ``input`` names no input of the graph.
     """
     ports = {port.name: port for port in inputs}
     if columns is None and len(ports) > 1:
@@ -117,11 +113,7 @@ def _port(declared_by_session: Any) -> Port:
 
 
 class RecordGraph(CountedGraph):
-    """A graph of records, run by onnxruntime.
-
-    Raises:
-        ModelError: If it cannot be loaded, or takes other inputs than its spec says.
-    """
+    """A graph of records, run by onnxruntime."""
 
     keeps_input = True
 

@@ -33,9 +33,6 @@ class RecordBatch:
 
         A record is a mapping of columns, or the value of its only column. Arrays are stacked, and
         so is everything that has a dtype; other values stay as they are, in a list.
-
-        Raises:
-            DataError: If a column is missing, or values cannot be stacked.
         """
         check_whole(records, [recipe])
         return cls({field.name: _values(records, field) for field in recipe.fields})
@@ -89,11 +86,7 @@ class RecordBatch:
 
 
 def check_whole(records: Array | Sequence[Any], recipes: Iterable[Record]) -> None:
-    """Refuse values without names where models take more than one thing.
-
-    Raises:
-        DataError: If a record is no mapping, and recipes name different columns.
-    """
+    """Refuse values without names where models take more than one thing."""
     fields = [field for recipe in recipes for field in recipe.fields]
     taken = {tuple(field.columns) for field in fields if field.columns}
     if len(taken) > 1 and not all(isinstance(record, Mapping) for record in records):

@@ -27,13 +27,6 @@ def identity_of(pool: Pool, names: Iterable[str]) -> str:
 
     See :attr:`committee.pool.samples.Samples.identity`; where ids only count, it is made of the
     outputs of some models.
-
-    Args:
-        pool: The pool.
-        names: Names of these models.
-
-    Raises:
-        UnknownNameError: If one is not in the pool.
     """
     if pool.samples.identity or not pool.keeps_outputs:
         return pool.samples.identity

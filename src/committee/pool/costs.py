@@ -64,12 +64,7 @@ def worst_cost(costs: Iterable[SampleCost]) -> float:
 
 
 def mean_cost(costs: Sequence[SampleCost], exits: Array) -> float:
-    """Return the mean cost of a sample.
-
-    Args:
-        costs: Cost of each of the K stages.
-        exits: Stage of exit of each sample, from 0, shape (N,).
-    """
+    """Return the mean cost of a sample."""
     return math.fsum(total_of(own, exits >= k) for k, own in enumerate(costs)) / len(exits)
 
 
@@ -99,16 +94,7 @@ def _floats(values: Array) -> Array:
 
 
 def checked_costs(where: str, values: Array, names: Sequence[str]) -> Array:
-    """Return the costs of samples as float64, shape (N,).
-
-    Args:
-        where: Owner of the costs, for errors.
-        values: Shape (N,).
-        names: Name of each sample, for errors.
-
-    Raises:
-        CostError: If there is not one a sample, or one is missing, infinite or negative.
-    """
+    """Return the costs of samples as float64, shape (N,)."""
     if values.dtype.kind == "O":
         values = _floats(values)
     if values.shape != (len(names),) or values.dtype.kind not in "fiu":

@@ -158,11 +158,7 @@ def evaluate(
 
 
 def source_of(cascade: Cascade, pool: Pool, metric: Metric | None = None) -> PrefixSource:
-    """Return the prefixes of a pool under the rule of a cascade, with the cascade's calibrations.
-
-    Raises:
-        UnknownNameError: If the pool lacks a model of the cascade.
-    """
+    """Return the prefixes of a pool under the rule and the calibrations of a cascade."""
     pool = pool.holding(cascade.models_of_stages)
     for name in cascade.names:
         if name not in pool.outputs:
@@ -228,16 +224,7 @@ def evaluation_of(
     exits: Array,
     estimate: Estimate,
 ) -> Evaluation:
-    """Return an evaluation from its parts.
-
-    Args:
-        source: The prefixes of the pool.
-        unit: Unit of the costs.
-        costs: Cost of each of the K stages.
-        average: Mean cost of a row.
-        exits: How many rows exit at each stage, shape (K,), integers.
-        estimate: The accuracy with its interval.
-    """
+    """Return an evaluation from its parts."""
     pool, metric = source.pool, source.metric
     return Evaluation(
         split=pool.samples.split,
@@ -270,23 +257,13 @@ def stored_decisions(cascade: Cascade, pool: Pool) -> Decisions:
 
 
 def stage_costs(cascade: Cascade, pool: Pool, unit: str | None = None) -> list[SampleCost]:
-    """Return the cost of each stage for one sample, or for each where that differs.
-
-    Raises:
-        UnknownNameError: If the pool lacks a model of the cascade.
-        CostError: If a model has no cost in that unit.
-    """
+    """Return the cost of each stage for one sample, or for each where that differs."""
     used = pool.holding(cascade.models_of_stages).only(cascade.names)
     return costs_of_stages(cascade.models_of_stages, used.sample_costs(unit or pool.costs.unit()))
 
 
 def average_cost(costs: Iterable[float], exits: Array) -> float:
-    """Return the mean cost of a sample, where all samples cost the same.
-
-    Args:
-        costs: Cost of each of the K stages.
-        exits: How many samples exit at each stage, shape (K,), integers.
-    """
+    """Return the mean cost of a sample, where all samples cost the same."""
     reaching = exits[::-1].cumsum()[::-1]
     return math.fsum(c * int(n) for c, n in zip(costs, reaching, strict=True)) / int(reaching[0])
 
@@ -294,13 +271,7 @@ def average_cost(costs: Iterable[float], exits: Array) -> float:
 def check_test_pool(
     pool: Pool, test: Pool, metric: Metric | None = None, unit: str | None = None
 ) -> None:
-    """Refuse a test split that chose or calibrated committees, or that cannot evaluate them.
-
-    Raises:
-        MisalignedError: If it holds samples of ``pool``, other classes, or no labels.
-        UnknownNameError: If it lacks a model.
-        CostError: If a model has no cost in the unit.
-    """
+    """Refuse a test split that chose or calibrated committees, or that cannot evaluate them."""
     check_has_labels(test, metric)
     there = {name for each in test.divisions for name in each.names}
     lacking = [n for each in pool.divisions for n in each.names if n not in there]
@@ -355,11 +326,7 @@ def measure_of(pool: Pool, metric: Metric) -> str:
 
 
 def check_has_labels(pool: Pool, metric: Metric | None = None) -> None:
-    """Refuse a pool that a metric, by default its own, cannot evaluate.
-
-    Raises:
-        MisalignedError: If it has no samples, or no labels and the metric needs them.
-    """
+    """Refuse a pool that a metric, by default its own, cannot evaluate."""
     metric = metric or pool.metric
     if pool.kind == "outcomes" and metric.needs_labels:
         raise MisalignedError(

@@ -31,15 +31,7 @@ def _is_default(index: Any) -> bool:
 def in_row_order(
     values: Mapping[str, Any], ids: Sequence[str] | None
 ) -> tuple[dict[str, Array | None], Sequence[str] | None]:
-    """Return the row order that each value needs, None for none, and the samples' ids.
-
-    Args:
-        values: Arrays and tables by name, as errors call them.
-        ids: Ids of the samples, or None.
-
-    Raises:
-        MisalignedError: If row names differ, or some values have none and the orders differ.
-    """
+    """Return the row order that each value needs, None for none, and the samples' ids."""
     named = {where: rows for where, value in values.items() if (rows := _rows_of(value))}
     unchanged: dict[str, Array | None] = dict.fromkeys(values)
     if not named:

@@ -88,16 +88,7 @@ def _columns_of(value: Any) -> tuple[str, ...]:
 
 
 def _in_class_order(where: str, value: Any, classes: Sequence[str]) -> tuple[Any, tuple[str, ...]]:
-    """Return outputs in the order of the classes, and the names of the classes.
-
-    Args:
-        where: Owner of the outputs, for errors.
-        value: An array, or a table with one column per class, which may name the classes.
-        classes: Names of the classes; empty if unknown.
-
-    Raises:
-        MisalignedError: If the names of columns and classes differ.
-    """
+    """Return outputs in the order of the classes, and the names of the classes."""
     names = _columns_of(value)
     if len(names) < 2:
         return value, tuple(classes)
@@ -112,9 +103,6 @@ def priced(
     """Return a model's cost, and what each sample cost by unit where that differs.
 
     A :class:`Cost` has its own unit.
-
-    Raises:
-        CostError: If it is no number, or not one a sample; or one is negative.
     """
     if cost is None:
         return (), {}
@@ -137,12 +125,7 @@ def _cost(name: str, value: Any, unit: str) -> Cost:
 
 
 def _labels(labels: ArrayLike | None, classes: Sequence[str]) -> Array | None:
-    """Return labels as indices; None if no sample has one.
-
-    Raises:
-        MisalignedError: If a label is no class.
-        ShapeError: If only some samples have one.
-    """
+    """Return labels as indices; None if no sample has one."""
     if labels is None:
         return None
     array = as_array("labels", labels)

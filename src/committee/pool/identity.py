@@ -131,13 +131,7 @@ def content_copies(samples: Samples) -> str:
 
 
 def output_copies(samples: Samples, digests: Array, precise: Array) -> str:
-    """Return a note on rows with the outputs of another row in all models; empty if none has.
-
-    Args:
-        samples: The samples, whose contents are unknown.
-        digests: Digests from :func:`output_digests`, summed over all models, shape (N,).
-        precise: True for rows from :func:`precise_rows`, shape (N,).
-    """
+    """Return a note on rows with the outputs of another row in all models; empty if none has."""
     names = _repeated_names(samples.ids, digests, precise)
     if not names or (digests == digests[0]).all():
         return ""

@@ -34,16 +34,7 @@ _UNLABELLED = (
 
 
 def labelled(samples: Samples, mode: LabelMode, find: Callable[[], Array]) -> Samples:
-    """Return samples with their labels, or with a note if they have none.
-
-    Args:
-        samples: Samples without labels.
-        mode: Treatment of labels that do not fit.
-        find: Returns the class index of each sample, shape (N,), negative for no label.
-
-    Raises:
-        MisalignedError, ShapeError: If labels must fit but do not, or only some samples have one.
-    """
+    """Return samples with their labels, or with a note if they have none."""
     if mode == "none":
         return samples
     try:
@@ -82,11 +73,7 @@ def unused_note(columns: Collection[str]) -> str:
 
 
 def class_rows(where: str, names: Sequence[str], classes: Sequence[str], what: str) -> Array:
-    """Return the class index of each name, as folders spell them, shape (n,).
-
-    Raises:
-        MisalignedError: If a name is no class, or may mean two classes.
-    """
+    """Return the class index of each name, as folders spell them, shape (n,)."""
     if reason := ambiguous(names, classes):
         raise MisalignedError(f"{where}: {what}: {reason}")
     return matched(where, names, classes, what, spelling_of(classes))
@@ -110,10 +97,6 @@ def indices(
         classes: Names of the classes in the order of the models' outputs.
         named: Names of the classes in the order of the source's own indices, if it has any.
         place: Returns the place of a row's label, for errors.
-
-    Raises:
-        MisalignedError: If a label is no class.
-        ShapeError: If the array of labels does not have one dimension.
     """
     array = labels if isinstance(labels, np.ndarray) else None
     if array is not None and array.ndim != 1:

@@ -24,9 +24,6 @@ class Layout:
         whole_of: By the name of a model that sees tiles the name of the model with the same weights
             that sees the whole image. A committee begins with the latter.
         tiling: How samples are divided into tiles, in a word; empty if they are not.
-
-    Raises:
-        MisalignedError: If a model is in two sets of weights.
     """
 
     same_weights: tuple[tuple[str, ...], ...] = ()
@@ -49,11 +46,7 @@ class Layout:
         return cls(same_weights(models), view_groups(models))
 
     def check_names(self, known: Collection[str]) -> None:
-        """Refuse sets of weights that name models that are not there.
-
-        Raises:
-            UnknownNameError: If one does.
-        """
+        """Refuse sets of weights that name models that are not there."""
         for name in (name for names in self.same_weights for name in names):
             if name not in known:
                 raise UnknownNameError.of("Pool: same_weights", "model", name, known)
@@ -101,9 +94,6 @@ class Layout:
 def same_weights(models: Mapping[str, KnownModel]) -> tuple[tuple[str, ...], ...]:
     """Return which models are one set of weights at several resolutions.
 
-    Args:
-        models: By name.
-
     Returns:
         Names of each set, two or more, by rising resolution (pixels of the input). If several
         models of a set have one resolution (they differ in the crop, say), only the first is in it.
@@ -119,9 +109,6 @@ def same_weights(models: Mapping[str, KnownModel]) -> tuple[tuple[str, ...], ...
 
 def view_groups(models: Mapping[str, KnownModel]) -> dict[str, tuple[str, ...]]:
     """Return which models see the groups of one model's views.
-
-    Args:
-        models: By name.
 
     Returns:
         By the name of the whole model the names of all groups, in their order. A model of which a

@@ -143,12 +143,7 @@ def top_k(k: int) -> Metric:
 
 @dataclass(frozen=True)
 class _ByClass:
-    """The function of a metric that weighs samples by the class of their label.
-
-    Args:
-        name: Name of the metric.
-        known: The weight of each class; None for one over the number of its samples in the split.
-    """
+    """The function of a metric that weighs samples by the class of their label."""
 
     name: str
     known: tuple[float, ...] | None = None

@@ -17,11 +17,7 @@ Bounds = tuple[float, float]
 
 
 def bounds_of(models: Iterable[KnownModel]) -> Bounds | None:
-    """Return the least and the largest value of outcomes; None if they are graded 1 or 0.
-
-    Raises:
-        ShapeError: If models differ in them.
-    """
+    """Return the least and the largest value of outcomes; None if they are graded 1 or 0."""
     known = {each.bounds if isinstance(each, ImportedModel) else None for each in models}
     if len(known) > 1:
         text = " and ".join("0 or 1" if b is None else f"{b[0]:g} to {b[1]:g}" for b in known)
@@ -40,11 +36,7 @@ def metric_of(models: Iterable[KnownModel]) -> Metric:
 def check_values(
     ids: Sequence[str], outputs: Mapping[str, Outputs], models: Iterable[KnownModel]
 ) -> None:
-    """Refuse values of outcomes beyond their bounds.
-
-    Raises:
-        ShapeError: If there is one; the model and the sample are named.
-    """
+    """Refuse values of outcomes beyond their bounds."""
     bounds = bounds_of(models)
     for name, own in outputs.items():
         wrong = _beyond(own.values, bounds)
@@ -68,11 +60,7 @@ def _beyond(values: Array, bounds: Bounds | None) -> Array:
 
 
 def refuse_outcomes(where: str, kind: str) -> None:
-    """Refuse outcomes where the answers of models are compared with each other.
-
-    Raises:
-        CascadeError: If these are outcomes.
-    """
+    """Refuse outcomes where the answers of models are compared with each other."""
     if kind == "outcomes":
         raise CascadeError(
             f"{where}: outcomes tell how good an answer was, not which it was, so answers cannot "

@@ -36,16 +36,7 @@ _ON_STEP, _MOST_OFF = 1e-3, 0.3
 
 
 def check_declared(where: str, outputs: Outputs, remedy: str) -> None:
-    """Refuse probabilities that are declared as logits, including percent, bytes and rounded ones.
-
-    Args:
-        where: Owner of the outputs, for the error.
-        outputs: Outputs on some or all samples.
-        remedy: The option that declares probabilities, ``--kind probabilities`` for example.
-
-    Raises:
-        ShapeError: If no number is negative and all rows sum to about 1, 100 or 255.
-    """
+    """Refuse probabilities that are declared as logits, also percent, bytes and rounded ones."""
     if outputs.kind != "logits" or outputs.values.ndim != 2 or outputs.values.shape[1] < 2:
         return
     scale = _scale(outputs.values[:_ROWS])
@@ -64,16 +55,7 @@ def check_declared(where: str, outputs: Outputs, remedy: str) -> None:
 
 
 def check_classes(where: str, outputs: Outputs, classes: int) -> None:
-    """Refuse outputs that do not fit the number of named classes.
-
-    Args:
-        where: Owner of the outputs, for the error.
-        outputs: Outputs on some or all samples.
-        classes: Number of named classes; 0 if none are named.
-
-    Raises:
-        MisalignedError: If the numbers differ, or a decision is beyond the classes.
-    """
+    """Refuse outputs that do not fit the number of named classes."""
     if not classes or not len(outputs) or outputs.kind == "outcomes":
         return
     if outputs.kind == "decisions":
@@ -95,12 +77,7 @@ def check_classes(where: str, outputs: Outputs, classes: int) -> None:
 
 
 def check_alike(where: str, widths: Mapping[str, int]) -> None:
-    """Raise MisalignedError if models of one pool have different numbers of outputs.
-
-    Args:
-        where: Owner of the models, for the error.
-        widths: Number of outputs of each model, by name.
-    """
+    """Raise MisalignedError if models of one pool have different numbers of outputs."""
     first = next(iter(widths.items()), ("", 0))
     for name, width in widths.items():
         if width != first[1]:
@@ -118,15 +95,7 @@ def notes_on(
     classes: int = 0,
     names: Sequence[str] = (),
 ) -> list[str]:
-    """Return notes on suspect outputs: constant outputs, constant or wrong predictions.
-
-    Args:
-        name: Name of the model.
-        outputs: All of its outputs, N rows.
-        labels: Class index of each sample, shape (N,), or None.
-        classes: Number of classes, for decisions; 0 if unknown.
-        names: Names of the classes; empty if they have none.
-    """
+    """Return notes on suspect outputs: constant outputs, constant or wrong predictions."""
     count = len(outputs)
     if count < _ENOUGH or outputs.kind == "outcomes":
         return []

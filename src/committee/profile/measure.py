@@ -84,10 +84,6 @@ def profile(
         progress: Called with (turns done, turns in all).
         samples: Records to measure on, repeated where they are fewer than a batch; images and
             clips are noise.
-
-    Raises:
-        DataError: If models take records, and there are none.
-        ModelError: If a model cannot be loaded or fails, or memory would not do.
     """
     sizes = (1, batch_size or pool.task.batch_size)
     loaded = load_models(pool.models, allow_code, threads)

@@ -24,15 +24,7 @@ _MOST = 10
 
 @dataclass(frozen=True)
 class _ClassLoss:
-    """The samples of one class on which a committee and its reference differ.
-
-    Args:
-        name: The class.
-        samples: Its samples in the split.
-        wins: Samples on which only the committee is correct.
-        losses: Samples on which only the reference is correct.
-        difference: Recall of the committee less that of the reference.
-    """
+    """The samples of one class on which a committee and its reference differ."""
 
     name: str
     samples: int
@@ -43,16 +35,7 @@ class _ClassLoss:
 
 @dataclass(frozen=True)
 class _ClassLosses:
-    """The classes that lose most against a reference, the largest loss of recall first.
-
-    Args:
-        reference: Name of the reference.
-        split: Name of the split.
-        measure: What a correct sample is, such as ``top-1``.
-        looked_at: Classes that have samples in the split.
-        worse: Classes of which the committee predicts fewer correctly than the reference.
-        classes: The first of these.
-    """
+    """The classes that lose most against a reference, the largest loss of recall first."""
 
     reference: str
     split: str

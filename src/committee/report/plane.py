@@ -109,12 +109,6 @@ class Plane:
         """Set limits, labels and the legend, and write the names of the single models.
 
         What lies below the limits is marked at the lower edge, with its value.
-
-        Args:
-            names: Name and place of each other point to name.
-            whole: True to show every point, however weak.
-            bare: True to leave out the intervals and the names of the single models.
-            limits: Limits of accuracy in percent, where the caller marks what lies below.
         """
         axes, singles = self.axes, [] if bare else self.singles
         points = np.concatenate([self.models, *self.others])

@@ -35,13 +35,7 @@ def _rule_name(rule: SearchedRule, kind: str = "logits") -> str:
 
 @dataclass(frozen=True)
 class _RuleChoice:
-    """What one rule of several chooses.
-
-    Args:
-        name: The rule in words.
-        committee: What a target chooses from its front; None if nothing there meets it.
-        members: How many members of the joint front have this rule.
-    """
+    """What one rule of several chooses."""
 
     name: str
     committee: Committee | None
@@ -117,16 +111,7 @@ class RuleChoices:
 
 
 def choices_by_rule(front: Front, target: Target, test: Pool | None = None) -> RuleChoices | None:
-    """Return what each rule of a front chooses; None unless it was searched over several.
-
-    Args:
-        front: The joint front.
-        target: What is asked of a choice; without conditions, to match the most accurate model.
-        test: The pool on the test split, or None.
-
-    Raises:
-        Infeasible: If no rule meets the target.
-    """
+    """Return what each rule of a front chooses; None unless it was searched over several."""
     if not front.by_rule:
         return None
     own = front.settings

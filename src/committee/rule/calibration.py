@@ -167,12 +167,7 @@ class Calibration:
 
 
 def check_method(method: str, kind: Kind = "logits", where: str = "calibration") -> None:
-    """Refuse a method that does not exist, or that is not for this kind of outputs.
-
-    Raises:
-        UnknownNameError: If there is no such method.
-        CalibrationError: If a temperature is to be applied to decisions.
-    """
+    """Refuse a method that does not exist, or that is not for this kind of outputs."""
     if method not in METHODS:
         raise UnknownNameError.of("calibration", "method", str(method), METHODS)
     if method == "temperature" and kind == "decisions":

@@ -11,11 +11,7 @@ from committee.rule.class_calibration import CLASSES
 
 
 def calibration_from_json(data: Any) -> Calibration:
-    """Read what :meth:`Calibration.to_json` wrote.
-
-    Raises:
-        CalibrationError: If a field is missing or wrong.
-    """
+    """Read what :meth:`Calibration.to_json` wrote."""
     try:
         method = data.get("method", "platt") if isinstance(data, dict) else "platt"
         check_method(method)

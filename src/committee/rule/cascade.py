@@ -428,11 +428,7 @@ def _cascade(data: CascadeFields, where: str) -> Cascade:
 
 
 def refuse_confidence(confidence: str, kind: str) -> None:
-    """Refuse a confidence that decisions or outcomes do not have: they bring their own.
-
-    Raises:
-        CascadeError: If it is neither the default nor, of decisions, agreement.
-    """
+    """Refuse a confidence that decisions or outcomes do not have: they bring their own."""
     own = AGREEMENTS if kind == "decisions" else ()
     if confidence not in ("max_prob", *own):
         raise CascadeError(

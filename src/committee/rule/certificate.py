@@ -54,9 +54,6 @@ class CertificateRecord:
         average_cost: On the samples that tested.
         reference_cost: That of the reference.
         unit: Unit of the costs.
-
-    Raises:
-        CascadeError: If a figure is impossible, or a reference is missing.
     """
 
     promise: Promise

@@ -192,11 +192,7 @@ class Experts(Calibration):
         return "logits"
 
     def apply(self, outputs: Outputs, xp: Namespace = NUMPY) -> Outputs:
-        """Return logits: the logarithm of how probable each class is; 0 of each without an answer.
-
-        Raises:
-            CalibrationError: If a predicted class is beyond those that it was fitted to.
-        """
+        """Return as logits how probable each class is; 0 of each without an answer."""
         predicted, confidence = _answer(outputs, xp)
         if outputs.confidence is not None and len(predicted) and predicted.max() >= self.width:
             raise CalibrationError(

@@ -56,25 +56,12 @@ class CascadeFields:
         return {name: model_from_json(name, each, where) for name, each in self.models.items()}
 
     def known_calibrations(self) -> dict[str, Calibration]:
-        """Return the calibration of each model, by name.
-
-        Raises:
-            CalibrationError: If a field is missing or wrong.
-        """
+        """Return the calibration of each model, by name."""
         return {name: calibration_from_json(each) for name, each in self.calibrations.items()}
 
 
 def fields_of(data: Any, where: str) -> CascadeFields:
-    """Return the fields of a cascade file.
-
-    Args:
-        data: What the file holds.
-        where: What the file is called, for the error.
-
-    Raises:
-        CascadeError: If the schema is another than this version's, or a field is missing, unknown
-            or of the wrong type.
-    """
+    """Return the fields of a cascade file."""
     if not isinstance(data, dict) or type(data.get("schema")) is not int:
         raise CascadeError(f"{where}: this is no cascade file; it has no schema number")
     if data["schema"] != SCHEMA:
@@ -102,11 +89,7 @@ def fields_of(data: Any, where: str) -> CascadeFields:
 
 
 def read(path: Path) -> Any:
-    """Return what a cascade file holds, the paths in it absolute.
-
-    Raises:
-        CascadeError: If the file is missing or no JSON.
-    """
+    """Return what a cascade file holds, the paths in it absolute."""
     try:
         data = read_json(path)
     except OSError as error:

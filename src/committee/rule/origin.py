@@ -22,9 +22,6 @@ class RecordedTarget:
         min_accuracy: The least accuracy.
         max_cost: The most that it may cost on average.
         calibrations: Those of models of the reference that are not in the committee, as JSON.
-
-    Raises:
-        CalibrationError: If one of these is none.
     """
 
     match: str = ""
@@ -44,19 +41,7 @@ class RecordedTarget:
 
 @dataclass(frozen=True)
 class Promised:
-    """What a committee scored and cost on the split that chose it.
-
-    Args:
-        samples: How many samples the split has.
-        accuracy: As of :class:`committee.pool.evaluate.Evaluation`, and so is all else.
-        average_cost: See there.
-        worst_case_cost: See there.
-        exit_ratios: See there.
-        measure: See there.
-
-    Raises:
-        CascadeError: If there is no sample, or the exit ratios do not sum to 1.
-    """
+    """What a committee scored and cost on the split that chose it, as an ``Evaluation`` has it."""
 
     samples: int
     accuracy: float

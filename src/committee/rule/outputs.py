@@ -25,11 +25,7 @@ _FEW = 2**20
 
 
 def check_kind(where: str, kind: str) -> Kind:
-    """Return ``kind`` if it is one of the kinds that users declare.
-
-    Raises:
-        UnknownNameError: If it is not.
-    """
+    """Return ``kind`` if it is one of the kinds that users declare."""
     for known in KINDS:
         if kind == known:
             return known
@@ -87,12 +83,6 @@ def checked_outputs(
         values: See :class:`Outputs`. Memory-mapped arrays stay on disk.
         confidence: See :class:`Outputs`.
         first: Number of the first sample, for the error.
-
-    Raises:
-        ShapeError: If shapes or types do not fit the kind, or probabilities do not sum to 1.
-        NotFiniteError: If there is NaN or infinity. A logit of minus infinity is a class that is
-            masked, which is taken if the sample has another class.
-        UnknownNameError: If the kind is unknown.
     """
     if (
         kind == "logits"
@@ -133,11 +123,7 @@ def checked_outputs(
 
 
 def refuse_one_output(where: str, outputs: Outputs) -> None:
-    """Refuse outputs of one number a sample, which every rule would take for certainty.
-
-    Raises:
-        ShapeError: If there is one.
-    """
+    """Refuse outputs of one number a sample, which every rule would take for certainty."""
     if outputs.kind in ("logits", "probabilities") and outputs.values.shape[1:] == (1,):
         raise ShapeError(
             f"{where}: one output is no choice of classes: it has shape {outputs.values.shape}"
@@ -155,11 +141,7 @@ def _of_one_number(kind: str) -> str:
 
 
 def as_array(where: str, values: ArrayLike) -> Array:
-    """Return numbers of any library as an array.
-
-    Raises:
-        ShapeError: If they are none.
-    """
+    """Return numbers of any library as an array."""
     try:
         return np.asanyarray(values)
     except ValueError:

@@ -54,11 +54,6 @@ class PromiseCheck:
             where: What the samples are called.
             stored: Stored predictions of them, or None.
             reference_way: Takes the reference and returns how it decides on the samples.
-
-        Raises:
-            CascadeError: If there is no certificate.
-            MisalignedError: If the samples chose, certified or calibrated the cascade, have no
-                labels, or decisions cannot show what was certified.
         """
         try:
             certificate = Certificate.of(cascade)
@@ -82,12 +77,7 @@ class PromiseCheck:
         return cls(where, certificate, "", labels, way)
 
     def checked(self, made: Decisions, reference: Decisions | None) -> Checked:
-        """Return what decisions on the samples say of the certificate.
-
-        Args:
-            made: Those of the cascade.
-            reference: Those of the reference, if there is a way for them.
-        """
+        """Return what decisions on the samples say of the certificate."""
         if self.certificate is None:
             return Checked(self.where, None, None, self.void)
         others = None

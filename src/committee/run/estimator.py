@@ -368,12 +368,7 @@ class CommitteeClassifier(MetaEstimatorMixin, ClassifierMixin, _BaseComposition)
 
 
 def _members(fitted: Mapping[str, Any]) -> dict[str, _Member]:
-    """Return fitted estimators with the order of their columns, by name.
-
-    Raises:
-        MisalignedError: If they know other classes.
-        ModelError: If one is not fitted.
-    """
+    """Return fitted estimators with the order of their columns, by name."""
     members: dict[str, _Member] = {}
     first: tuple[str, Array] | None = None
     for name, estimator in fitted.items():

@@ -72,15 +72,6 @@ class FunctionRunner:
             the answer of a decision is a class. For logits and probabilities it returns one number
             a class. A confidence of None says that there is no answer: the next model is asked.
             The class beside it is taken if no model answers.
-
-    Raises:
-        CascadeError: If the cascade cannot be read, or does not know the kind of its models.
-        ModelError: If one of the functions cannot be called.
-        UnknownNameError: If a model has no function; others may be there.
-
-    Attributes:
-        cascade: The rule.
-        unit: Unit of the costs; empty if it is unknown.
     """
 
     def __init__(self, cascade: CascadeLike, models: Mapping[str, Function]) -> None:
@@ -109,12 +100,7 @@ class FunctionRunner:
         return f"<FunctionRunner: {self.cascade}>"
 
     def __call__(self, sample: Any) -> _Answer | Decision:
-        """Return the answer to one sample.
-
-        Raises:
-            CascadeError: If a model is async and an event loop runs: await :meth:`async_call`.
-            ModelError: If a model's reply has another form, or no model decides on a class.
-        """
+        """Return the answer to one sample."""
         if any(_is_async(self._models[name]) for name in self.cascade.names):
             return _run(self.async_call(sample))
         replies: dict[str, _Reply] = {}

@@ -23,11 +23,6 @@ def downloaded(address: str | Path) -> Path:
     """Return the folder of a bundle on the Hub, in the Hub's cache; what is there is not fetched.
 
     Nothing in it is run, nor checked; :func:`committee.export.bundle.read_bundle` does that.
-
-    Raises:
-        CascadeError: If the address has another form.
-        MissingExtraError: If huggingface_hub is not installed.
-        ExportError: If there is no such bundle, or it cannot be fetched.
     """
     given = _ADDRESS.fullmatch(str(address))
     found = _REPOSITORY.fullmatch(given[1]) if given else None

@@ -76,12 +76,7 @@ class _Graph:
         self._kind = self._session.get_outputs()[0].name
 
     def decide(self, images: RawSamples, batch_size: int = 32) -> Decisions:
-        """Return the decisions on N samples.
-
-        Args:
-            images: Bytes (N, H, W) or (N, H, W, 3), or a sequence of images or records.
-            batch_size: Samples a run; a graph of form ``one`` takes one.
-        """
+        """Return the decisions on N samples."""
         step = 1 if self._one else batch_size
         starts = range(0, len(images), step)
         parts = [self._checked(images[start : start + step], start) for start in starts]
@@ -177,12 +172,6 @@ def open_cascade(cascade: CascadeLike, threads: int = 0) -> LoadedCascade:
     Args:
         cascade: Its path, or of a bundle on the Hub ``hf://OWNER/NAME``. An object is used as is.
         threads: How many threads an ONNX file may use; 0 leaves the choice to onnxruntime.
-
-    Raises:
-        CascadeError: If a cascade file cannot be read.
-        ExportError: If a file of a bundle is missing or altered, or an ONNX file is no cascade; or
-            if a bundle on the Hub cannot be fetched.
-        ModelError: If an ONNX file cannot be loaded.
     """
     if isinstance(cascade, LoadedCascade):
         return cascade

@@ -124,18 +124,7 @@ def verify(
     batch_size: int = 32,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Agreement]:
-    """Decide on all samples in all ways and compare each with the first.
-
-    Args:
-        cascade: The rule.
-        ways: Two or more, by name; the first is the reference.
-        dataset: The samples.
-        batch_size: Samples that are read together.
-        progress: Called with (samples done, samples in all).
-
-    Raises:
-        BrokenSamplesError: If samples cannot be read.
-    """
+    """Decide on all samples in all ways and compare each with the first."""
     made = decide_all(cascade, ways, dataset, batch_size, progress)
     return compare_all(cascade, dataset.samples.ids, made)
 
@@ -241,11 +230,7 @@ class Stored:
 
     @classmethod
     def of(cls, pool: Pool, dataset: Dataset) -> Stored:
-        """Find samples by content where the store knows it, else by id.
-
-        Raises:
-            MisalignedError: If the pool lacks some of them.
-        """
+        """Find samples by content where the store knows it, else by id."""
         known, given = pool.samples, dataset.samples
         if known.content is not None:
             given = replace(given, content=content_of(dataset))

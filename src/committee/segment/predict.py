@@ -62,25 +62,8 @@ def predict_tiles(
 
     Stored images are not computed again; the call can be stopped at any moment and repeated.
 
-    Args:
-        pool: The models and the tilings.
-        dataset: Images and their labels, with the name of the split.
-        store: Folder of the store; created if it does not exist.
-        max_models: Largest committee that a search can consider.
-        batch_size: Windows a forward pass; whole images are run one by one.
-        allow_code: Python files and modules that may be run.
-        progress: Called with (images done, all images).
-        note: Called with each message for the user, one line each.
-
     Returns:
         The folder of the split, for :func:`committee.segment.store.load_tiles`.
-
-    Raises:
-        PoolFileError: If the pool file is not valid for segmentation.
-        ChangedError: If the store was made with other models or settings.
-        DataError: If an image or its labels cannot be used.
-        ModelError, NotFiniteError: If a model cannot be loaded or used.
-        StoreError: If another split contains some of the images.
     """
     settings = read_settings(pool)
     dataset.check_exif(settings.exif)

@@ -204,25 +204,8 @@ def segment_into(
     An interrupted run resumes: ``OUT.part/`` holds finished rows with their images, which move to
     their folders at the end; see :mod:`committee.store.chunks`.
 
-    Args:
-        segmenter: The cascade.
-        dataset: The images; labels are ignored.
-        out: The table: csv or jsonl.
-        batch_size: Windows a forward pass.
-        show_tiles: True to draw the exits of tiles.
-        progress: Called with (images done, all images).
-        overwrite: True to replace an existing table and its images.
-        note: Called with each message for the user, one line each.
-
     Yields:
         Each row, those of an earlier run first. The table is complete after the last.
-
-    Raises:
-        DataError: If the ending of the table is unknown, another process writes it, it exists and
-            may not be replaced, a folder of images holds other files than this table's, or an
-            image cannot be used.
-        ChangedError: If the table belongs to an unfinished run of other models, images or settings.
-        ModelError, NotFiniteError: If a model fails; decisions made before are stored.
     """
     check_table(out)
     dataset.check_exif(segmenter.exif)

@@ -93,17 +93,7 @@ class Candidates:
 def search_sequences(
     plan: SearchPlan, sequences: list[StageSequence], known: PrefixTable | None = None
 ) -> Candidates:
-    """Return the candidates of all sequences within the worst-case bounds.
-
-    Args:
-        plan: The checked options.
-        sequences: The sequences.
-        known: Statistics of some prefixes by the same rule; they are reused if memory allows.
-
-    Raises:
-        Infeasible: If no sequence keeps to the bounds.
-        TooLargeError: If statistics exceed the memory allowed.
-    """
+    """Return the candidates of all sequences within the worst-case bounds."""
     _warn_if_plain()
     source, pool = plan.source, plan.source.pool
     seconds: dict[str, float] = {}

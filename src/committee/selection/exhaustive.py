@@ -121,13 +121,6 @@ def search(
 def _every_self_cascade(pool: Pool, most: int) -> list[StageSequence]:
     """Return every model alone, and every sequence of one set of weights at rising resolutions.
 
-    Args:
-        pool: The pool of the models.
-        most: Most models of a sequence.
-
-    Raises:
-        CascadeError: If no two models are one set of weights.
-
     References:
         Wang et al. (2022), section 6.
     """
@@ -160,13 +153,7 @@ def _listed(pool: Pool, most: int, sequences: Iterator[StageSequence]) -> list[S
 def search_each_tiling(
     pool: Pool, test: Pool | None, search_one: Callable[[Pool, Pool | None], Front]
 ) -> Front:
-    """Return the joint front of all tilings of a pool's samples.
-
-    Args:
-        pool: The pool, tiled or not.
-        test: The pool on the test split.
-        search_one: Takes one tiling on both splits and returns its front.
-    """
+    """Return the joint front of all tilings of a pool's samples."""
     fronts = [
         search_one(own, None if test is None else test.divided_as(own)) for own in pool.divisions
     ]

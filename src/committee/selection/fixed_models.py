@@ -122,15 +122,6 @@ def threshold_front(
 
     At its ends are the first stage alone and the ensemble, unless others beat them.
 
-    Args:
-        stages: In the order in which they run, each a name or a list of names.
-        pool: Predictions on the validation split, and costs.
-        options: As in :func:`committee.search`.
-
-    Raises:
-        UnknownNameError: If a model is not in the pool.
-        CascadeError: If a model is named twice.
-
     References:
         Wang et al. (2022), appendices D.3 and E.2.
     """

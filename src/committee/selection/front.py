@@ -28,13 +28,7 @@ from committee.text import counted, human_cost, percent, printable
 
 
 class SearchedRule(NamedTuple):
-    """A rule that was searched.
-
-    Args:
-        combine: Name of the combination.
-        confidence: Name of the confidence.
-        calibrated: False if calibrations of the pool were left out.
-    """
+    """A rule that was searched."""
 
     combine: str
     confidence: str
@@ -347,11 +341,7 @@ class Front:
 
 
 def _frame_of(rows: Sequence[Mapping[str, Any]]) -> Any:
-    """Return rows as a data frame of pandas or polars: of the one in use, else of either.
-
-    Raises:
-        MissingExtraError: If neither is installed.
-    """
+    """Return rows as a data frame of pandas or polars: of the one in use, else of either."""
     for library in sorted(("pandas", "polars"), key=lambda each: each not in sys.modules):
         with suppress(ImportError):
             return import_module(library).DataFrame(rows)

@@ -58,13 +58,7 @@ def target_of(
 def notes_of(
     front: Front, comparison: Comparison | None = None, promises: Sequence[Promise] = ()
 ) -> tuple[str, ...]:
-    """Return every note on a front and on the committee chosen from it, one line each.
-
-    Args:
-        front: The front.
-        comparison: The chosen committee beside its reference.
-        promises: The accuracy and the cost that it was chosen for, with their outcomes.
-    """
+    """Return every note on a front and on the committee chosen from it, one line each."""
     own = [] if comparison is None else of_comparison(comparison, front.pool.task)
     return tuple(dict.fromkeys([*own, *of_promises(promises), *front.warnings]))
 
@@ -108,15 +102,7 @@ def warnings_of(
     unit: str,
     best: Evaluation,
 ) -> tuple[str, ...]:
-    """Return the warnings on a search, one line each.
-
-    Args:
-        source: How committees decide.
-        table: Statistics of some prefixes.
-        sequences: The sequences that were searched.
-        unit: Unit of the costs.
-        best: The evaluation of the most accurate committee on the validation split.
-    """
+    """Return the warnings on a search, one line each."""
     return (
         *_one_model(source),
         *_alone(source, sequences),
@@ -129,13 +115,7 @@ def warnings_of(
 
 
 def few_samples(evaluation: Evaluation, task: Task, use: str = "choose") -> list[str]:
-    """Return a note if an accuracy is too uncertain to choose or evaluate by.
-
-    Args:
-        evaluation: The evaluation of a committee on some split.
-        task: Names a sample.
-        use: What the split is for: ``choose`` or ``evaluate``.
-    """
+    """Return a note if an accuracy is too uncertain to choose or evaluate by."""
     if not evaluation.is_share:
         return []
     low, high = evaluation.interval

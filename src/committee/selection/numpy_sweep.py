@@ -55,13 +55,7 @@ class Surface:
 
 
 def surfaces(steps: Sequence[Step], costs: Sequence[SampleCost]) -> Iterator[Surface]:
-    """Yield surfaces that cover every threshold vector of one sequence, without "always".
-
-    Args:
-        steps: Statistics of the K prefixes, shortest first.
-        costs: Cost of each stage for one sample, in the same order; an array (N,) where samples
-            differ in it.
-    """
+    """Yield surfaces that cover every threshold vector of one sequence, without "always"."""
     widths = [step.width for step in steps[:-1]]
     # Loop over as few thresholds as let the rest fit, and leave at least one axis.
     looped = next(

@@ -91,14 +91,7 @@ class SearchPlan:
 
 
 def plan_search(pool: Pool, options: SearchOptions) -> SearchPlan:
-    """Return options with their defaults filled in, checked against a pool.
-
-    Raises:
-        MisalignedError: If there are no labels or samples, or ``test`` cannot evaluate.
-        UnknownNameError: If there is no such confidence function.
-        CostError: If a bound is NaN, or a model has no cost in the unit.
-        CascadeError: If ``threads`` is less than 1.
-    """
+    """Return options with their defaults filled in, checked against a pool."""
     refuse_auto("search", options.combine, options.confidence)
     threads, test = options.threads, options.test
     check_has_labels(pool, options.metric)
@@ -129,11 +122,7 @@ def plan_search(pool: Pool, options: SearchOptions) -> SearchPlan:
 
 
 def most_models(max_models: int | None, available: int, what: str) -> int:
-    """Return how many models a committee may have: 3 by default, or all of a smaller pool.
-
-    Raises:
-        CascadeError: If ``max_models`` is less than 1 or more than there are.
-    """
+    """Return how many models a committee may have: 3 by default, or all of a smaller pool."""
     most = min(3, available) if max_models is None else max_models
     if not isinstance(most, int | np.integer) or not 1 <= most <= available:
         raise CascadeError(

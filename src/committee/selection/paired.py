@@ -106,11 +106,6 @@ def compare(
         name: Name of the reference; by default its models.
         within: As in :class:`Comparison`.
         chose: As in :class:`Comparison`.
-
-    Raises:
-        UnknownNameError: If the pool lacks a model.
-        MisalignedError: If the pool has no samples, or no labels where they are needed.
-        CostError: If a model has no cost in that unit.
     """
     own, other = evaluate_all([cascade, reference], pool, unit, metric)
     same = _rule(pool, cascade) == _rule(pool, reference)

@@ -43,18 +43,7 @@ def front_of_candidates(
     inexact: str = "",
     self_cascades: bool = False,
 ) -> Front:
-    """Return the front of candidates, compared on exact figures and evaluated.
-
-    Args:
-        candidates: The result of the engine.
-        most: ``max_models`` of :class:`~committee.selection.front.Settings`.
-        families: As there.
-        inexact: As in :class:`~committee.selection.front.Front`.
-        self_cascades: As in the settings.
-
-    Raises:
-        Infeasible: If no committee keeps to the bounds on average costs.
-    """
+    """Return the front of candidates, compared on exact figures and evaluated."""
     plan, source = candidates.plan, candidates.plan.source
     with timed(candidates.seconds, "front"):
         committees = _committees(candidates)
@@ -132,12 +121,7 @@ def _joined(candidates: Candidates) -> Iterator[_Candidate]:
 
 
 def _exits(table: PrefixTable, cuts: Sequence[tuple[int, int]]) -> Array:
-    """Return the stage of exit of each sample, shape (N,).
-
-    Args:
-        table: Statistics of every prefix.
-        cuts: The row in the table and the number of the threshold of each stage but the last.
-    """
+    """Return the stage of exit of each sample, shape (N,)."""
     stages = np.zeros(table.passed.shape[1], np.int64)
     alive = np.ones(len(stages), bool)
     for row, choice in cuts:

@@ -30,9 +30,6 @@ def _rules_of(pool: Pool, combine: str | None, confidence: str) -> tuple[Searche
         pool: The pool. If it has calibrations, rules without them follow.
         combine: Name of the combination, or ``auto`` for all that the kind of outputs allows.
         confidence: Name of the confidence, or ``auto`` for all.
-
-    Raises:
-        CascadeError: If the pool stores the scores of one rule only.
     """
     if not pool.keeps_outputs:
         raise CascadeError(f"search: {pool.task.units} have the scores of one rule; leave auto out")
@@ -64,15 +61,7 @@ def search_each_rule(
     progress: Progress | None,
     search_one: Callable[[Pool, str, str, Progress | None], Front],
 ) -> Front:
-    """Return the joint front of the fronts of all rules; see :func:`rules_of`.
-
-    Args:
-        pool: The pool.
-        combine: See :func:`rules_of`.
-        confidence: See :func:`rules_of`.
-        progress: Called as by a search, the number of the rule before the name of each part.
-        search_one: Takes a pool, a combination, a confidence and a progress; returns a front.
-    """
+    """Return the joint front of the fronts of all rules; see :func:`rules_of`."""
     rules = _rules_of(pool, combine, confidence)
     numbers = itertools.count(1)
 
@@ -92,13 +81,7 @@ def _named(progress: Progress | None, name: str) -> Progress | None:
 def search_rules(
     pool: Pool, rules: Sequence[SearchedRule], search_one: Callable[[Pool, str, str], Front]
 ) -> Front:
-    """Return the joint front of the fronts of some rules; it is exact if they are.
-
-    Args:
-        pool: The pool.
-        rules: The rules, the default first.
-        search_one: Takes a pool, a combination and a confidence and returns their front.
-    """
+    """Return the joint front of the fronts of some rules; it is exact if they are."""
     # One pool for all rules without calibrations: it remembers what it computes of its outputs.
     plain = pool.with_calibrations({})
     fronts = tuple(
@@ -115,11 +98,7 @@ def search_rules(
 
 
 def refuse_auto(where: str, combine: str | None, confidence: str) -> None:
-    """Refuse ``auto`` where one rule is needed.
-
-    Raises:
-        CascadeError: If it is asked for.
-    """
+    """Refuse ``auto`` where one rule is needed."""
     if is_auto(combine, confidence):
         raise CascadeError(
             f"{where}: auto is for searches for a front, exact or guided; name one "

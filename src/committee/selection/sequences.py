@@ -72,23 +72,14 @@ def earlier_training(pool: Pool, families: Mapping[str, str]) -> dict[str, str]:
 
 
 def as_stages(stages: Sequence[str | Sequence[str]]) -> list[Stage]:
-    """Return the user's stages, a name or several names each, as tuples of names.
-
-    Raises:
-        CascadeError: If ``stages`` is a string.
-    """
+    """Return the user's stages, a name or several names each, as tuples of names."""
     if isinstance(stages, str):
         raise CascadeError(f"search: stages must be a list of names, not the text {stages!r}")
     return [(each,) if isinstance(each, str) else tuple(each) for each in stages]
 
 
 def checked_stages(pool: Pool, stages: Sequence[str | Sequence[str]]) -> list[Stage]:
-    """Return the user's stages as tuples of names, without repeated stages.
-
-    Raises:
-        UnknownNameError: If a model is not in the pool.
-        CascadeError: If a stage is empty or names a model twice, or there is no stage.
-    """
+    """Return the user's stages as tuples of names, without repeated stages."""
     named = as_stages(stages)
     for stage in named:
         for name in stage:
@@ -114,12 +105,7 @@ def refuse_tiles(where: str, pool: Pool) -> None:
 def within_bounds(
     pool: Pool, sequences: Iterable[StageSequence], bounds: Mapping[str, float]
 ) -> list[StageSequence]:
-    """Return the sequences whose worst-case cost is within the bound in each unit.
-
-    Raises:
-        CostError: If a model has no cost in a unit.
-        Infeasible: If no sequence is within all bounds; the cheapest in each unit is named.
-    """
+    """Return the sequences whose worst-case cost is within the bound in each unit."""
     tables = {unit: pool.sample_costs(pool.costs.unit(unit)) for unit in bounds}
     allowed, least = [], dict[str, tuple[float, StageSequence]]()
     for sequence in sequences:

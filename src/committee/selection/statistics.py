@@ -75,9 +75,6 @@ def _percentile_thresholds(scores: Array, grid: int) -> Array:
         scores: Shape (N,), finite.
         grid: Number of percentiles; the result has at most so many thresholds.
 
-    Raises:
-        ShapeError: If ``grid`` is less than 1 or more than 65,000.
-
     References:
         Wang et al. (2022), appendix D.3.
 
@@ -110,9 +107,6 @@ def prefix_table(
         threads: Threads to use.
         progress: Called with (prefixes done, prefixes in all).
         known: Statistics of the same source and candidates, to copy prefixes from.
-
-    Raises:
-        ShapeError: If ``grid`` is out of range.
     """
     samples = len(source)
     every = np.arange(samples)

@@ -80,13 +80,7 @@ def _figures(own: Evaluation) -> dict[str, Any]:
 def plotted(
     committees: Sequence[Evaluated], singles: Mapping[str, Evaluation], axes: Axes | None
 ) -> Axes:
-    """Draw accuracy against average cost on the validation split, with 95 % intervals.
-
-    Args:
-        committees: Members of the front, by rising cost.
-        singles: The single models, by name.
-        axes: Where to draw; a new figure of pyplot without.
-    """
+    """Draw accuracy against average cost on the validation split, with 95 % intervals."""
     if axes is None:
         with needing("The figure", "matplotlib", "report"):
             from matplotlib import pyplot

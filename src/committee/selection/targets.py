@@ -42,11 +42,6 @@ class Target:
         """Return the committee of a front that meets the target; None without conditions.
 
         With an accuracy to reach it is the cheapest, otherwise the most accurate for the cost.
-
-        Raises:
-            Infeasible: If no committee meets the target; the nearest in accuracy and in cost are
-                named.
-            UnknownNameError: If the model is not in the pool.
         """
         check_within(self.within)
         most = self.cost(front)
@@ -151,11 +146,6 @@ def promises_of(cascade: Cascade, evaluation: Evaluation, pool: Pool) -> tuple[P
     """Return the accuracy and the cost that a committee was chosen for, checked on a test split.
 
     An accuracy by another measure, or a cost in another unit, is not checked.
-
-    Args:
-        cascade: The committee.
-        evaluation: Its evaluation on a split that did not choose it.
-        pool: The models on that split.
     """
     least, most = cascade.origin.target.min_accuracy, cascade.origin.target.max_cost
     then = cascade.origin.promised

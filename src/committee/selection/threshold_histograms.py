@@ -53,11 +53,6 @@ def threshold_histograms(
     The candidates are percentiles that search tried on the validation split, and every threshold of
     the front. The result is empty if a sample may score anything but 1 or 0, or samples
     differ in cost.
-
-    Args:
-        front: Committees chosen on the validation split.
-        pool: The pool whose samples are counted.
-        threads: Threads to use; all processors by default.
     """
     settings = front.settings
     if not settings.metric.counted or differ(pool.sample_costs(settings.unit).values()):

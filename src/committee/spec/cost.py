@@ -89,12 +89,7 @@ class CostTable:
         return sorted(set.intersection(*tables)) if tables else []
 
     def unit(self, wanted: str | None = None) -> str:
-        """Return the unit to use: the one given, else ``macs``, else the only one.
-
-        Raises:
-            CostError: If a model has no cost in that unit, the choice is not clear, or costs were
-                measured under different conditions.
-        """
+        """Return the unit to use: the one given, else ``macs``, else the only one."""
         unit = self._chosen(wanted)
         measured = {
             each[unit].conditions: name

@@ -45,11 +45,7 @@ def check_name(where: str, name: str) -> str:
 
 
 def _check_bounds(where: str, kind: str, bounds: tuple[float, float]) -> None:
-    """Refuse bounds of values that are no two rising numbers, or stand beside another kind.
-
-    Raises:
-        ShapeError: If they are.
-    """
+    """Refuse bounds of values that are no two rising numbers, or stand beside another kind."""
     if kind != "outcomes":
         raise ShapeError(f"{where}: bounds are for the values of outcomes, not for {kind}")
     low, high = bounds

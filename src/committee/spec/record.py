@@ -33,10 +33,6 @@ class Field:
         dtype: One of :data:`DTYPES`, to stack N records into one array (N, ...); empty to leave
             values as the data has them.
         types: Of a row that is not stacked, a type or nothing for each of its columns.
-
-    Raises:
-        UnknownNameError: If a type is unknown.
-        PoolFileError: If columns are missing or repeated.
     """
 
     name: str = ""
@@ -72,9 +68,6 @@ class Record(Recipe):
 
     Args:
         fields: The inputs of the model; more than one have names.
-
-    Raises:
-        PoolFileError: If names are missing or repeated.
     """
 
     fields: tuple[Field, ...] = (Field(),)

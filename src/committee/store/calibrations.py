@@ -134,11 +134,6 @@ def calibrate(
             or ``experts``, see :mod:`committee.rule.class_calibration`. If left out, ``platt`` for
             decisions and ``temperature`` otherwise.
         models: Names of the models; all if left out.
-
-    Raises:
-        CalibrationError: If there are no labels, or a model has no best calibration.
-        MisalignedError: If the split shares samples with ``val`` or ``test``.
-        StoreError, UnknownNameError: If the store, the split, a model or the method is not there.
     """
     root = Path(store)
     if split not in _IN_USE and (root / "store.json").is_file():

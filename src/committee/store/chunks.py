@@ -88,10 +88,6 @@ def exclusive(out: Path, *, make_parents: bool = False) -> Iterator[Path]:
 
     Yields:
         The folder.
-
-    Raises:
-        DataError: If another process holds the lock, or the folder cannot be made.
-        OSError: If a parent cannot be made.
     """
     folder = folder_of(out)
     if make_parents:
@@ -224,10 +220,6 @@ class Chunks(ChunkFiles):
     Attributes:
         done: Chunks that are there and right, by name.
         damaged: Names of chunks that the journal vouches for and that are missing or wrong.
-
-    Raises:
-        ChangedError: If work with another identity was begun there and not finished.
-        StoreError: If the folder cannot be written; subclasses raise their ``error`` instead.
     """
 
     error: type[CommitteeError] = StoreError

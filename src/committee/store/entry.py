@@ -140,12 +140,7 @@ def write_json(path: Path, data: Mapping[str, Any], indent: int | None = 1) -> N
 
 
 def read_json(path: Path, schema: int = SCHEMA) -> dict[str, Any]:
-    """Return the content of a file that :func:`write_json` wrote in this schema.
-
-    Raises:
-        StoreError: If it is missing, or has another schema than this version's.
-        DamagedError: If any byte differs from what was written.
-    """
+    """Return the content of a file that :func:`write_json` wrote in this schema."""
     try:
         content = read_bytes(path, MOST_OF_STORES)
         data = parsed_json(content, strict=False)

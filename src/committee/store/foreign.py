@@ -240,16 +240,7 @@ class Reader:
 
 
 def _normalised(where: str, values: Array) -> Array:
-    """Return rows divided by their sums: percent, bytes or rounded probabilities become exact.
-
-    Args:
-        where: Owner of the values, for the error.
-        values: Shape (N, C), not negative.
-
-    Raises:
-        ShapeError: If a number is negative, a row sums to 0, or sums differ by a factor of 2 or
-            more: on no scale are these probabilities.
-    """
+    """Return rows divided by their sums: percent, bytes or rounded probabilities become exact."""
     numbers = np.asarray(values, np.float64)
     if numbers.ndim != 2 or not numbers.size:
         return numbers
@@ -282,11 +273,7 @@ def _pair(
 def _columns_there(
     mapping: Mapping[str, Sequence[str]], tables: Iterable[Table]
 ) -> dict[str, list[str]]:
-    """Return the user's columns by role; ``a,b`` that is no column itself is several.
-
-    Raises:
-        UnknownNameError: If no file has one.
-    """
+    """Return the user's columns by role; ``a,b`` that is no column itself is several."""
     there = {name for table in tables for name in table.columns}
     columns: dict[str, list[str]] = {}
     for role, names in mapping.items():

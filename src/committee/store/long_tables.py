@@ -31,18 +31,7 @@ _MEANINGS = {
 def expanded(
     tables: Mapping[str, Table], kind: str, named: Sequence[str], ignored: Sequence[str] = ()
 ) -> dict[str, Table]:
-    """Return a table for each model; one that names the model of each row becomes several.
-
-    Args:
-        tables: The tables, by the name of the model if a table is of one.
-        kind: Kind of the outputs.
-        named: Names of the user's for the column that names models; often none.
-        ignored: Names of columns that say nothing.
-
-    Raises:
-        DataError: If two tables have the same model, or a row names none.
-        UnknownNameError: If no table has a column of the user's.
-    """
+    """Return a table for each model; one that names the model of each row becomes several."""
     there = [name for table in tables.values() for name in table.columns]
     for name in named:
         if tidy(name) not in there:
@@ -128,10 +117,6 @@ def completed(
         missing: ``refuse``; or what the lacking ones mean, see :func:`filled`.
         least: The least value of an outcome.
         tell: Called with a line on each model that lacks answers.
-
-    Raises:
-        MisalignedError: If some are missing and that is refused, or a model has no sample of the
-            others.
     """
     known = all(each.ids is not None for each in foreign.values())
     whole = _on_every_sample(foreign, missing, least) if known else dict(foreign)

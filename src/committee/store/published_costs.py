@@ -50,10 +50,6 @@ def read_costs(source: str, unit: str = "ms_per_sample") -> list[TableRow]:
     Args:
         source: A csv or parquet file, or ``timm-bench:FILE.csv``.
         unit: Unit of timm's milliseconds, to keep those of several machines apart.
-
-    Raises:
-        CostError: If a column is missing, or a cost is no number from 0.
-        DataError: If the file cannot be read.
     """
     table = read_table(Path(source.removeprefix(TIMM)))
     own = source.startswith(TIMM)
@@ -169,9 +165,6 @@ def matched_costs(
         rows: The table.
         models: The models.
         names: What the table calls a model, ``NAME`` or ``NAME@SIZE``, by the model's name.
-
-    Raises:
-        CostError: If no model is found.
     """
     costs, trusted, missing = {}, [], []
     for model in models:

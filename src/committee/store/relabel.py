@@ -73,11 +73,6 @@ def relabel(
             samples; any data that :func:`committee.data.open.open_data` opens, joined by id or
             content; a sequence in the order of the samples; or a mapping from ids. A label is
             the name of a class or its index.
-
-    Raises:
-        DataError: If labels cannot be read.
-        MisalignedError: If a label is no class, or some samples would have no label.
-        StoreError: If there is no such split, or another process writes to the store.
     """
     root = Path(store)
     if not (root / split / SAMPLES).exists():

@@ -57,11 +57,7 @@ def write_costs(
 
 
 def read_costs(split: Path, model: KnownModel, samples: Samples) -> dict[str, Array]:
-    """Return what each sample cost in a model, by unit; shape (N,).
-
-    Raises:
-        DamagedError: If the file was altered.
-    """
+    """Return what each sample cost in a model, by unit; shape (N,)."""
     path = _path(split, model.name)
     own = _known(path, samples)
     try:
@@ -71,11 +67,7 @@ def read_costs(split: Path, model: KnownModel, samples: Samples) -> dict[str, Ar
 
 
 def splits_by_sample(store: Path, model: str, unit: str) -> list[str]:
-    """Return the splits of a store in which a model has costs by sample in a unit.
-
-    Raises:
-        DamagedError: If a file was altered.
-    """
+    """Return the splits of a store in which a model has costs by sample in a unit."""
     paths = [_path(file.parent, model) for file in sorted(store.glob(f"*/{SAMPLES}"))]
     return [p.parent.parent.name for p in paths if p.exists() and unit in _read(p).units]
 

@@ -54,10 +54,6 @@ class Writer:
 
     Attributes:
         damaged: Numbers of chunks that were found damaged and must be computed again.
-
-    Raises:
-        ChangedError: If something else was begun or written under this name.
-        StoreError: If the disk is full.
     """
 
     def __init__(
@@ -270,11 +266,7 @@ class Writer:
 
 
 def check_identity(final: Path, old: Entry, new: Entry) -> None:
-    """Refuse to go on with outputs that were made otherwise.
-
-    Raises:
-        ChangedError: If they were.
-    """
+    """Refuse to go on with outputs that were made otherwise."""
     for key in IDENTITY:
         then, now = getattr(old, key), getattr(new, key)
         if then != now:

@@ -155,11 +155,7 @@ def _quiet() -> Iterator[None]:
 
 
 def difference(spec: ModelSpec, model: Model, session: Session) -> float:
-    """Return how far a graph is from its module on random inputs, as a share of the largest output.
-
-    Raises:
-        ModelError: If it is above :data:`TOLERANCE`.
-    """
+    """Return how far graph and module differ on random inputs, as a share of the largest output."""
     shape = (_CHECK_ROWS, *spec.preprocessing.shape)
     batch = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
     expected, answered = model(batch), session(batch)

@@ -23,17 +23,7 @@ _NO_LIMIT = 10**6
 
 
 class TextModel:
-    """A text classifier with its tokenizer; longer texts are cut at what the model can see.
-
-    Args:
-        spec: The model, whose ``columns`` bring its outputs into the order of the pool's classes.
-        module: The classifier.
-        tokenizer: Its tokenizer.
-        threads: Threads of the whole process; 0 leaves them as they are.
-
-    Raises:
-        ModelError: If neither tokenizer nor module knows how long a text may be.
-    """
+    """A text classifier with its tokenizer; longer texts are cut at what the model can see."""
 
     keeps_input = True
     macs: int | None = None

@@ -62,11 +62,7 @@ class _AsyncCalls:
         self._pid, self._starting = 0, threading.Lock()
 
     def __call__(self, batch: Any) -> Any:
-        """Return the answers to a batch, in its order.
-
-        Raises:
-            SomeFailedError: If some calls failed; it has the answers of the others.
-        """
+        """Return the answers to a batch, in its order."""
         samples = _samples(batch)
         under_way = asyncio.run_coroutine_threadsafe(self._all(samples), self._running())
         try:
@@ -105,14 +101,7 @@ class _AsyncCalls:
 
 
 class _RecordModule:
-    """A torch module that takes N records: a tensor (N, ...), or several by name.
-
-    Args:
-        spec: The model; every input of it has a dtype, or gives arrays.
-        module: The module.
-        origin: Tells this model from another of the same weights.
-        threads: Threads of the whole process; 0 leaves them as they are.
-    """
+    """A torch module that takes N records: a tensor (N, ...), or several by name."""
 
     keeps_input = False
     macs: int | None = None
