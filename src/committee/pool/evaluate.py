@@ -179,12 +179,7 @@ def own_confidence(pool: Pool, confidence: str) -> str:
 
 
 def exits_of(cascade: Cascade, source: PrefixSource) -> tuple[Array, Array]:
-    """Return the stage of exit, from 0, and the value of each row of a split.
-
-    Args:
-        cascade: The committee.
-        source: The prefixes, under the rule of the cascade.
-    """
+    """Return the stage of exit, from 0, and the value of each row of a split."""
     made, values = _decided(cascade, source)
     return made.stage, values
 

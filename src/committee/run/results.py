@@ -139,9 +139,6 @@ def read_exits(path: Path) -> Iterator[tuple[Array, Array]]:
 
     Yields:
         Stage of exit, -1 of a sample that failed, shape (n,), and score at the exit, shape (n,).
-
-    Raises:
-        DataError: If the file holds no results.
     """
     if path.suffix.lower() not in ENDINGS:
         raise DataError(f"{path}: results are {', '.join(ENDINGS)}")
