@@ -118,7 +118,7 @@ def page_of(
     from markupsafe import Markup
 
     rows, members, scales = report.rows, report.members, scales_of(report)
-    script = "\n".join(map(_web, _SCRIPTS))
+    script = "\n".join(map(web_file, _SCRIPTS))
     data = _page_data(report, saving_of(report.front, store, split))
     every = [*rows, *members, *report.ensembles]
     return template.render(
@@ -148,7 +148,7 @@ def page_of(
         measure=heading_of(rows[0].reported.measure),
         samples=rows[0].task.samples,
         sections=sections,
-        style=Markup(_web(_STYLE)),
+        style=Markup(web_file(_STYLE)),
         data=_in_script(data),
         script=Markup(script),
         # Nothing else may run, whatever found its way into the page.
@@ -201,10 +201,11 @@ def _template() -> Template:
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["drawing"] = _drawing
-    return environment.from_string(_web(_TEMPLATE))
+    return environment.from_string(web_file(_TEMPLATE))
 
 
-def _web(name: str) -> str:
+def web_file(name: str) -> str:
+    """Return a style or a script of the page."""
     return files("committee.report").joinpath("web", name).read_text(encoding="utf-8")
 
 

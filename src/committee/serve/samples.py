@@ -102,6 +102,11 @@ class SampleReader:
             )
 
     @property
+    def columns(self) -> tuple[str, ...]:
+        """Return the columns that models take, sorted; none if they take whole samples."""
+        return tuple(sorted({name for each in self._records for name in each.columns}))
+
+    @property
     def inputs(self) -> tuple[InputForm, ...]:
         """The inputs that a request of tensors has; sizes that vary are -1."""
         if not self.task.records:
@@ -129,9 +134,9 @@ class SampleReader:
         self._check_count(len(files))
         if not self.task.records:
             return self._decoded(files)
-        if self._columns:
+        if self.columns:
             raise RequestError(
-                f"a record must be JSON, an object of {listed(self._columns)}, not a file", 415
+                f"a record must be JSON, an object of {listed(self.columns)}, not a file", 415
             )
         return self._checked([*files])
 
@@ -150,13 +155,8 @@ class SampleReader:
         return tuple(each for each in self.recipes if isinstance(each, Record))
 
     @property
-    def _columns(self) -> tuple[str, ...]:
-        """Return the columns that models take, sorted; none if they take whole records."""
-        return tuple(sorted({name for each in self._records for name in each.columns}))
-
-    @property
     def _names(self) -> tuple[str, ...]:
-        return self._columns or (RECORD,)
+        return self.columns or (RECORD,)
 
     def _check_count(self, count: int) -> None:
         if not count:
@@ -171,7 +171,7 @@ class SampleReader:
         tensor = inputs[IMAGES]
         values, shape = tensor.values, tensor.values.shape
         if tensor.datatype == BYTES and shape[1:] in ((), (1,)):
-            return self._decoded([_raw(each) for each in values.ravel()])
+            return self._decoded([raw_image(each) for each in values.ravel()])
         shaped = len(shape) in (3, 4) and shape[3:] in ((), (1,), (3,))
         if tensor.datatype != "UINT8" or not shaped:
             raise RequestError(
@@ -211,12 +211,12 @@ class SampleReader:
 
     def _from_columns(self, inputs: Mapping[str, Tensor]) -> ReadSamples:
         """Return the records of columns, one a tensor, or of one tensor that holds them whole."""
-        if inputs.keys() == {RECORD} and RECORD not in self._columns:
+        if inputs.keys() == {RECORD} and RECORD not in self.columns:
             return self._checked(_values(inputs[RECORD], whole=True))
         _check_names(inputs, self._names)
-        columns = [_values(inputs[name]) for name in self._columns]
+        columns = [_values(inputs[name]) for name in self.columns]
         rows = zip(*columns, strict=True)
-        return self._checked([dict(zip(self._columns, row, strict=True)) for row in rows])
+        return self._checked([dict(zip(self.columns, row, strict=True)) for row in rows])
 
     def _checked(self, records: Array | list[Any]) -> ReadSamples:
         """Return records, with a reason for each that does not fit the models."""
@@ -246,13 +246,13 @@ def _values(tensor: Tensor, whole: bool = False) -> Any:
         if values.ndim > 1:
             where = where_of("input", tensor.name)
             raise RequestError(f"{where}: must be BYTES [N], not {list(values.shape)}")
-        return [_text(each) for each in values]
+        return [text_of(each) for each in values]
     if values.ndim == 1:
         return values.tolist()
     return values if whole else list(values)
 
 
-def _text(data: bytes) -> str | bytes:
+def text_of(data: bytes) -> str | bytes:
     """Return bytes as text if they are text."""
     try:
         return data.decode()
@@ -260,7 +260,7 @@ def _text(data: bytes) -> str | bytes:
         return data
 
 
-def _raw(data: bytes) -> bytes:
+def raw_image(data: bytes) -> bytes:
     """Return the bytes of an image file, of which JSON can only hold base64."""
     if not data or not data[:1].isascii():
         return data  # no JPEG and no PNG begins with a letter

@@ -1,0 +1,181 @@
+// Show what is served, ask it about uploads, and follow where samples exit. All text is set as text.
+
+const byId = (id) => document.getElementById(id);
+const SECONDS = 2;
+const BEST = 5;
+let token = sessionStorage.getItem("committee-token") ?? "";
+let about = null;
+let previews = [];
+
+class Refused extends Error {}
+
+function made(tag, text = "", attributes = {}) {
+  const node = document.createElement(tag);
+  if (text !== "") node.textContent = text;
+  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+  return node;
+}
+
+async function ask(path, options = {}) {
+  const headers = { ...options.headers, ...(token && { Authorization: `Bearer ${token}` }) };
+  const answer = await fetch(path, { ...options, headers });
+  if (answer.status === 401) {
+    byId("key").hidden = false;
+    throw new Refused(token ? "The token is not right." : "");
+  }
+  const found = await answer.json().catch(() => ({ error: `The server answered ${answer.status}.` }));
+  if (!answer.ok) throw new Refused(found.error ?? `The server answered ${answer.status}.`);
+  return found;
+}
+
+function say(problem) {
+  const text = problem instanceof Refused ? problem.message : problem && "The server does not answer.";
+  byId("problem").textContent = text || "";
+  byId("problem").hidden = !text;
+}
+
+const costText = (cost) => (cost === null || cost === undefined ? "not known" : humanCost(cost, about.unit));
+const stageText = (number, stages) => (stages === 1 ? "the only stage" : `stage ${number + 1} of ${stages}`);
+
+function bar(share, expected = null) {
+  const node = made("span", "", { class: "bar", "aria-hidden": "true" });
+  const fill = made("i");
+  fill.style.width = `${100 * share}%`;
+  node.append(fill);
+  if (expected !== null) {
+    const mark = made("b");
+    mark.style.left = `calc(${100 * expected}% - 1px)`;
+    node.append(mark);
+  }
+  return node;
+}
+
+function list(node, pairs) {
+  node.replaceChildren(...pairs.flatMap(([name, text]) => [made("dt", name), made("dd", text)]));
+}
+
+function showAbout() {
+  document.title = `${about.name} – committee serve`;
+  byId("title").textContent = about.name;
+  byId("rule").textContent = about.cascade;
+  byId("images").hidden = about.takes !== "images";
+  byId("records").hidden = about.takes === "images";
+  if (!byId("json").value) byId("json").value = about.example;
+  byId("certificate").textContent = about.certificate.sentence;
+  list(byId("figures"), about.certificate.figures);
+  list(byId("what"), about.figures);
+  byId("curl").textContent = about.curl.replace("ORIGIN", location.origin);
+  showExits(null);
+  document.querySelector("main").hidden = false;
+}
+
+function showExits(live) {
+  const total = live ? live.exits.reduce((sum, each) => sum + each, 0) : 0;
+  const failed = live?.failed ? `, and ${count(live.failed)} failed` : "";
+  const since = live ? new Date(live.since).toLocaleString() : "";
+  byId("live").textContent = total || failed
+    ? `${count(total)} samples were decided since ${since}${failed}; ${count(live.pending)} wait now.`
+    : "No sample was decided yet.";
+  byId("stages").replaceChildren(...about.stages.map((stage, number) => {
+    const row = made("tr"), head = made("th", `${number + 1}: ${stage.models.join(" + ")}`, { scope: "row" });
+    const share = total ? live.exits[number] / total : null;
+    const cells = [
+      stage.threshold ?? "always",
+      costText(stage.cost),
+      stage.expected === null ? "not known" : percent(stage.expected),
+      share === null ? "–" : `${percent(share)} (${count(live.exits[number])})`,
+    ];
+    const last = made("td");
+    last.append(bar(share ?? 0, stage.expected));
+    row.append(head, ...cells.map((text) => made("td", text, { class: "num" })), last);
+    return row;
+  }));
+}
+
+function showAnswer(name, answer, preview) {
+  const item = made("li", "", { class: answer.error ? "answer failed" : "answer" });
+  item.append(made("h3", name));
+  if (preview) item.append(made("img", "", { src: preview, alt: `Preview of ${name}` }));
+  if (answer.error) {
+    item.append(made("p", `Not decided: ${answer.error}`));
+    return item;
+  }
+  const [best] = answer, body = made("tbody"), table = made("table");
+  table.append(made("caption", `Most likely: ${best.label}`, { class: "hidden" }), body);
+  for (const each of answer) {
+    const row = made("tr"), last = made("td");
+    last.append(bar(Math.min(Math.max(each.score, 0), 1)));
+    row.append(made("th", each.label, { scope: "row" }), made("td", each.score.toFixed(3), { class: "num" }), last);
+    body.append(row);
+  }
+  const where = stageText(best.stage, about.stages.length);
+  const cost = best.cost === null ? "" : `, for ${costText(best.cost)}`;
+  item.append(table, made("p", `Exit at ${where}, confidence ${best.confidence.toFixed(3)}${cost}.`, { class: "soft small" }));
+  return item;
+}
+
+function upload() {
+  if (about.takes !== "images") {
+    const options = { method: "POST", body: byId("json").value, headers: { "Content-Type": "application/json" } };
+    return { names: (number) => `Record ${number + 1}`, urls: [], options };
+  }
+  const files = [...byId("files").files];
+  if (!files.length) throw new Refused("Choose one or more images first.");
+  const body = new FormData();
+  for (const file of files) body.append("image", file, file.name);
+  return { names: (number) => files[number].name, urls: files.map((file) => URL.createObjectURL(file)), options: { method: "POST", body } };
+}
+
+async function decide(event) {
+  event.preventDefault();
+  try {
+    const { names, urls, options } = upload();
+    previews.forEach((url) => URL.revokeObjectURL(url));
+    previews = urls;
+    byId("answers").replaceChildren();
+    byId("wait").textContent = "Deciding …";
+    const found = await ask(`classify?top_k=${BEST}`, options);
+    // One sample is answered with its labels, several with a list of such answers.
+    const answers = Array.isArray(found[0]) || found.some((each) => each.error) ? found : [found];
+    byId("answers").replaceChildren(...answers.map((answer, number) => showAnswer(names(number), answer, urls[number])));
+    byId("wait").textContent = `${count(answers.length)} decided: ${answers.map((answer, number) => `${names(number)}: ${answer.error ?? answer[0].label}`).join("; ")}`;
+    say("");
+    await follow();
+  } catch (problem) {
+    byId("wait").textContent = "";
+    say(problem);
+  }
+}
+
+async function follow() {
+  const live = await ask("exits");
+  if (live.version !== about.version) {
+    about = await ask("about");
+    showAbout();
+  }
+  showExits(live);
+}
+
+async function start() {
+  try {
+    about = await ask("about");
+    byId("key").hidden = true;
+    say("");
+    showAbout();
+    await follow();
+  } catch (problem) {
+    say(problem);
+  }
+}
+
+byId("ask").onsubmit = decide;
+byId("key").onsubmit = (event) => {
+  event.preventDefault();
+  token = byId("token").value;
+  sessionStorage.setItem("committee-token", token);
+  start();
+};
+setInterval(() => {
+  if (about && document.visibilityState === "visible") follow().then(() => say(""), say);
+}, 1000 * SECONDS);
+start();
