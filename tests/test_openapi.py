@@ -87,4 +87,4 @@ def test_classify_takes_what_the_cascade_takes() -> None:
     assert {"image/jpeg", "multipart/form-data", "application/json"} < content("images")
     assert content("columns") == {"application/json"}
     assert "image/jpeg" not in content("whole")
-    assert json.dumps(openapi(READERS["images"], "a", token=True)["security"]) == '[{"token": []}]'
+    assert json.dumps(openapi(READERS["images"], token=True)["security"]) == '[{"token": []}]'
