@@ -31,11 +31,14 @@ class Request(NamedTuple):
         stage: Index of the stage, from 0.
         models: Names of the models to run.
         rows: Indices of the samples, shape (n,), rising.
+        made: Decisions so far, those on samples that are not in ``rows`` being final; None if none
+            exited yet.
     """
 
     stage: int
     models: tuple[str, ...]
     rows: Array
+    made: Decisions | None = None
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -131,7 +134,7 @@ def decide(rule: _Rule, samples: int, xp: Eager = NUMPY, keep_values: bool = Fal
     rows = xp.arange(samples)
     ran: dict[str, Outputs] = {}
     for index, stage in enumerate(rule.stages):
-        answers = yield Request(index, stage.models, rows)
+        answers = yield Request(index, stage.models, rows, made)
         newest = {name: answers[name] for name in stage.models}
         ran.update(calibrated(newest, rule.calibrations, xp) if rule.calibrations else newest)
         if stage.threshold == math.inf:

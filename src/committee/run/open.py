@@ -23,8 +23,9 @@ from committee.rule.cascade import Cascade
 from committee.rule.flow import Decisions, joined_decisions
 from committee.rule.namespace import NUMPY
 from committee.rule.outputs import checked_outputs, usable_rows
-from committee.run.batching import Gathered, SampleBatch
+from committee.run.batching import Gathered
 from committee.run.hub import downloaded, is_on_hub
+from committee.run.sample_batch import SampleBatch
 from committee.spec.model import ModelSpec, task_of
 from committee.spec.preprocessing import Preprocessing
 from committee.spec.recipe import Recipe

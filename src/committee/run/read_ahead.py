@@ -13,7 +13,7 @@ from committee.arrays import Array
 from committee.data.base import Dataset, map_ahead, readable
 from committee.models.inputs import ImageLike, RawSamples, fitted, prepared
 from committee.predict import THREADS
-from committee.run.batching import SampleBatch
+from committee.run.sample_batch import SampleBatch
 from committee.spec.preprocessing import Preprocessing
 from committee.spec.recipe import Recipe
 

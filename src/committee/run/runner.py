@@ -32,11 +32,13 @@ from committee.pool.costs import costs_of_stages
 from committee.rule.cascade import Cascade
 from committee.rule.flow import Answers, Decisions, Request, decide, drive, exits, joined_decisions
 from committee.rule.outputs import Outputs
-from committee.run.batching import Gatherer, Gathering, SampleBatch, recipes_from
+from committee.run.batching import Gatherer, Gathering
 from committee.run.decision import Decision, class_name
 from committee.run.functions import Function, FunctionRunner
 from committee.run.loading import Models
 from committee.run.open import CascadeLike, GraphGathering, open_cascade
+from committee.run.sample_batch import SampleBatch
+from committee.run.stage_queues import recipes_from
 from committee.spec.model import ModelSpec, task_of
 from committee.spec.preprocessing import Preprocessing
 from committee.spec.recipe import Recipe
