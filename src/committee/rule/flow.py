@@ -57,6 +57,11 @@ class Decisions:
     stage: Array
     values: Array | None = None
 
+    def rows(self, index: Array | slice) -> Decisions:
+        """Return the decisions on some samples; ``index`` as in NumPy."""
+        values = None if self.values is None else self.values[index]
+        return Decisions(self.predicted[index], self.score[index], self.stage[index], values)
+
     def __repr__(self) -> str:
         """Return how many samples exit at each stage."""
         exits = ", ".join(f"{count:,}" for count in np.bincount(self.stage).tolist())
@@ -179,10 +184,12 @@ def joined_decisions(parts: Sequence[Decisions]) -> Decisions:
         return parts[0]
     if not parts:
         return Decisions(np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.int64))
+    values = [part.values for part in parts if part.values is not None]
     return Decisions(
         np.concatenate([part.predicted for part in parts]),
         np.concatenate([part.score for part in parts]),
         np.concatenate([part.stage for part in parts]),
+        np.concatenate(values) if len(values) == len(parts) else None,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -41,7 +41,7 @@ class _Input:
     preprocessing: dict[str, Any]
 
 
-class _Graph:
+class CascadeGraph:
     """A cascade file that :func:`committee.export.graph.write_graph` wrote.
 
     Attributes:
@@ -89,7 +89,7 @@ class _Graph:
         NUMPY.checked_scores(decisions.score, self.cascade.confidence)
         return decisions
 
-    def gathered(self, batch: SampleBatch, batch_size: int) -> Gathered:
+    def gathered(self, batch: SampleBatch, batch_size: int, keep_values: bool = False) -> Gathered:
         """Return the decisions on a batch; NaN for one sample does not affect the others."""
         feed = fed_graph(batch.raw, self.inputs, self._session)
         step = 1 if self._one else batch_size
@@ -100,7 +100,7 @@ class _Graph:
             wrong = ~usable_rows(values, self._kind) | ~np.isfinite(decisions.score)
             for row in np.flatnonzero(wrong).tolist():
                 failed[start + row] = f"{self._path.name}: NaN or infinite outputs"
-            parts.append(decisions)
+            parts.append(replace(decisions, values=values) if keep_values else decisions)
         return Gathered(joined_decisions(parts), failed)
 
     def _run(self, feed: dict[str, Array]) -> tuple[Array, Decisions]:
@@ -120,7 +120,7 @@ class _Graph:
 class GraphGathering:
     """Runs a graph on batches of images as they arrive; a :class:`.batching.Gatherer`."""
 
-    def __init__(self, graph: _Graph, batch_size: int) -> None:
+    def __init__(self, graph: CascadeGraph, batch_size: int) -> None:
         self._graph, self._batch_size = graph, batch_size
         self._parts: list[Gathered] = []
 
@@ -145,7 +145,7 @@ class LoadedCascade:
     """A cascade that can be run, by its models or by its graph, and the path it was opened from."""
 
     cascade: Cascade
-    graph: _Graph | None = None
+    graph: CascadeGraph | None = None
     path: Path | None = None
 
     @property
@@ -180,7 +180,7 @@ def open_cascade(cascade: CascadeLike, threads: int = 0) -> LoadedCascade:
         return LoadedCascade(cascade)
     path = downloaded(cascade) if is_on_hub(cascade) else Path(cascade)
     if path.suffix.lower() == ".onnx":
-        graph = _Graph(path, threads)
+        graph = CascadeGraph(path, threads)
         return LoadedCascade(graph.cascade, graph, path)
     if is_bundle(path):
         return LoadedCascade(read_bundle(path if path.is_dir() else path.parent), path=path)

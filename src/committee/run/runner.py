@@ -36,7 +36,7 @@ from committee.run.batching import Gatherer, Gathering
 from committee.run.decision import Decision, class_name
 from committee.run.functions import Function, FunctionRunner
 from committee.run.loading import Models
-from committee.run.open import CascadeLike, GraphGathering, open_cascade
+from committee.run.open import CascadeGraph, CascadeLike, GraphGathering, open_cascade
 from committee.run.sample_batch import SampleBatch
 from committee.run.stage_queues import recipes_from
 from committee.spec.model import ModelSpec, task_of
@@ -318,13 +318,20 @@ class Runner:
             parts.append(gatherer.finish().sound(start))
         return joined_decisions(parts)
 
+    @property
+    def graph(self) -> CascadeGraph | None:
+        """The cascade that is one ONNX file, if it is one."""
+        return self._graph
+
+    def usable_outputs(self, name: str, inputs: ModelInputs) -> tuple[Outputs, Mapping[int, str]]:
+        """Run one model on a batch; return the usable outputs, and why rows failed that did."""
+        return self._models.usable_outputs(name, inputs)
+
     def gatherer(self, batch_size: int, executor: Executor | None = None) -> Gatherer:
         """Return an object that takes batches of images and decides on them together."""
         if self._graph is not None:
             return GraphGathering(self._graph, batch_size)
-        return Gathering(
-            self.cascade, self.specs, self._models.usable_outputs, batch_size, executor
-        )
+        return Gathering(self.cascade, self.specs, self.usable_outputs, batch_size, executor)
 
     def group_size(self, batch_size: int) -> int:
         """Return how many samples to add to a gatherer at once: whole batches of few bytes."""

@@ -77,27 +77,31 @@ class _Piece(NamedTuple):
 
     waiting: _Waiting
     rows: Array | slice
-    count: int
+    size: int
 
 
 class StageBatch:
     """Samples of any flows that run together through the models of a stage."""
 
     def __init__(self, stage: int, models: tuple[str, ...], pieces: Sequence[_Piece]) -> None:
-        self.stage, self.models, self.pieces = stage, models, tuple(pieces)
+        self.stage, self.models, self._pieces = stage, models, tuple(pieces)
 
     def __len__(self) -> int:
-        return sum(piece.count for piece in self.pieces)
+        return sum(piece.size for piece in self._pieces)
+
+    @property
+    def flows(self) -> list[tuple[int, Array]]:
+        """The first number of each flow, and its rows that are in the batch, in their order."""
+        return [(each.first, each.request.rows[rows]) for each, rows, _ in self._pieces]
 
     @property
     def numbers(self) -> Array:
         """The numbers of its samples, shape (N,)."""
-        parts = [each.first + each.request.rows[rows] for each, rows, _ in self.pieces]
-        return np.concatenate(parts)
+        return np.concatenate([first + rows for first, rows in self.flows])
 
     def inputs(self, recipe: Recipe) -> ModelInputs:
         """Return the inputs of its samples, one after the other."""
-        return joined_inputs([each.batch.inputs(recipe)[rows] for each, rows, _ in self.pieces])
+        return joined_inputs([each.batch.inputs(recipe)[rows] for each, rows, _ in self._pieces])
 
     def inputs_of(self, some: Array, recipe: Recipe) -> ModelInputs:
         """Return the inputs of some of its samples; others that cannot be prepared do not matter.
@@ -107,7 +111,7 @@ class StageBatch:
             recipe: How they are prepared.
         """
         parts, start = [], 0
-        for each, rows, count in self.pieces:
+        for each, rows, count in self._pieces:
             own = some[(some >= start) & (some < start + count)] - start
             start += count
             if len(own):
@@ -217,7 +221,7 @@ class StageQueues:
             outputs: By model, a row a sample; none if all its samples were dropped.
         """
         start = 0
-        for each, rows, count in batch.pieces:
+        for each, rows, count in batch._pieces:
             some = slice(start, start + count)
             start += count
             if outputs:

@@ -1,0 +1,100 @@
+"""What every request passes: the token, the access log, and the time that a client may take."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from committee.serve.served import Serving
+
+# What a probe may ask without a token.
+_OPEN = ("/v2/health/live", "/v2/health/ready")
+_UNKNOWN = "unknown"
+
+
+class Edge:
+    """An application that checks a token, and tells the log and the observers of each request.
+
+    Args:
+        app: What answers.
+        serving: The settings and the observers.
+        log: A function of one dictionary a request; None for no log.
+    """
+
+    def __init__(
+        self, app: ASGIApp, serving: Serving, log: Callable[[dict[str, Any]], None] | None = None
+    ) -> None:
+        self._app, self._serving, self._log = app, serving, log
+        self._token = serving.settings.token.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        about: dict[str, Any] = {"samples": 0, "status": 500}
+        scope["committee"] = about
+        began = time.perf_counter()
+
+        async def sent(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                about["status"] = message["status"]
+            if len(message.get("body", b"")) <= 2**16:
+                await send(message)
+                return
+            async with asyncio.timeout(self._serving.settings.slow):
+                await send(message)
+
+        try:
+            if self._may(scope):
+                await self._app(scope, receive, sent)
+            else:
+                await _refuse(sent)
+        finally:
+            self._tell(scope, about, time.perf_counter() - began)
+
+    def _may(self, scope: Scope) -> bool:
+        if not self._token or scope["path"] in _OPEN:
+            return True
+        given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+        scheme, _, token = given.partition(b" ")
+        return scheme.lower() == b"bearer" and hmac.compare_digest(token.strip(), self._token)
+
+    def _tell(self, scope: Scope, about: dict[str, Any], seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", _UNKNOWN)
+        for observer in self._serving.observers:
+            observer.answered(route, about["status"], seconds, about["samples"])
+        if self._log is not None:
+            self._log(
+                {
+                    "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+                    "client": (scope.get("client") or [""])[0],
+                    "method": scope["method"],
+                    "path": scope["path"],
+                    "status": about["status"],
+                    "ms": round(seconds * 1e3, 3),
+                    "samples": about["samples"],
+                    **({"error": about["error"]} if "error" in about else {}),
+                }
+            )
+
+
+async def _refuse(send: Send) -> None:
+    body = b'{"error":"a token is needed: Authorization: Bearer TOKEN"}'
+    headers = [(b"content-type", b"application/json"), (b"www-authenticate", b"Bearer")]
+    headers.append((b"content-length", str(len(body)).encode()))
+    await send({"type": "http.response.start", "status": 401, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def log_line(about: dict[str, Any]) -> None:
+    """Write one line of JSON to standard error."""
+    sys.stderr.write(json.dumps(about) + "\n")

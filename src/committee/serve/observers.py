@@ -1,0 +1,40 @@
+"""What the server tells to those who watch it."""
+
+from __future__ import annotations
+
+
+class Observer:
+    """Learns what the server does; every method may be left out. All are called by the event loop.
+
+    A method must not block: the next request waits for it.
+    """
+
+    def batch(self, stage: int, size: int, wait_s: float, model_s: float) -> None:
+        """A batch has run.
+
+        Args:
+            stage: Its stage, from 0; 0 for a cascade that is one ONNX file.
+            size: How many samples it had.
+            wait_s: Seconds that its samples waited at the stage, on average.
+            model_s: Seconds that its models ran.
+        """
+
+    def exited(self, stage: int, score: float, cost: float | None, failed: bool) -> None:
+        """A sample was decided, or failed.
+
+        Args:
+            stage: Stage of exit, from 0, or that at which it failed.
+            score: Its confidence; NaN if it failed.
+            cost: Cost of the models that ran, in the runner's unit; None if it is not known.
+            failed: True if it failed.
+        """
+
+    def answered(self, route: str, status: int, seconds: float, samples: int) -> None:
+        """A request was answered.
+
+        Args:
+            route: The path with the names of its parts, such as ``/v2/models/{name}/infer``.
+            status: The code of HTTP, or that which an error of gRPC stands for.
+            seconds: How long it took.
+            samples: How many samples it had; 0 if they were not read.
+        """

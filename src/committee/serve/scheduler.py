@@ -1,0 +1,478 @@
+"""Batches across requests: whatever waits at a stage, of any request, forms its next batch.
+
+The queues are those of :mod:`committee.run.stage_queues`. Threads run batches; the event loop lets
+samples in and hands decisions out. A worker that is free takes the fullest that there is, so that
+nothing waits while the server is idle, and batches grow by themselves when it is not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from committee.arrays import Array
+from committee.errors import RequestError
+from committee.models.inputs import RawSamples
+from committee.rule.flow import Decisions
+from committee.run.decision import Decision
+from committee.run.stage_queues import Exits
+from committee.serve.observers import Observer
+from committee.serve.settings import Settings
+from committee.serve.stages import Batch, Options, Stages, stacked
+
+
+@dataclass(frozen=True, eq=False)
+class Served:
+    """What the cascade decided on a sample, or why it failed.
+
+    Args:
+        decision: The decision; None if the sample failed.
+        values: The combination at the exit, shape (C,), if it was asked for.
+        reason: Why it failed; empty if it did not.
+    """
+
+    decision: Decision | None
+    values: Array | None = None
+    reason: str = ""
+
+
+@dataclass(eq=False, slots=True)
+class _Call:
+    """The samples of one request, and what was decided so far."""
+
+    future: asyncio.Future[list[Served]]
+    options: Options
+    results: list[Any]
+    left: int
+    tickets: list[_Ticket] = field(default_factory=list)
+
+
+@dataclass(eq=False, slots=True)
+class _Ticket:
+    """The place of a sample in the queues."""
+
+    call: _Call
+    row: int
+    sample: Any
+    since: float
+    done: bool = False
+    flow: int = -1
+    flow_row: int = 0
+
+
+@dataclass(eq=False, slots=True)
+class _Flow:
+    """The samples of a flow, and when they came to the queue where they wait, on average."""
+
+    tickets: list[_Ticket]
+    since: float
+
+
+@dataclass(eq=False, slots=True)
+class _Worker:
+    """A thread, the batch that it runs, and since when."""
+
+    thread: threading.Thread | None = None
+    batch: Batch | None = None
+    began: float = 0.0
+    given_up: bool = False
+
+
+@dataclass(eq=False)
+class _News:
+    """What the event loop is to be told."""
+
+    calls: list[_Call] = field(default_factory=list)
+    exits: list[tuple[int, float, float | None, bool]] = field(default_factory=list)
+    batch: tuple[int, int, float, float] | None = None
+
+
+class Scheduler:
+    """Decides on the samples of many requests together.
+
+    Args:
+        stages: The stages of the cascade.
+        explained: From decisions and a row to one decision.
+        settings: Sizes, delays and limits.
+        observers: Who learns what happens; called in the event loop.
+    """
+
+    def __init__(
+        self,
+        stages: Stages,
+        explained: Callable[[Decisions, int], Decision],
+        settings: Settings,
+        observers: Sequence[Observer] = (),
+    ) -> None:
+        settings.check_stages(stages.queues)
+        self._stages, self._explained = stages, explained
+        self._settings, self._observers = settings, observers
+        self._changed = threading.Condition()
+        self._entry: deque[_Ticket] = deque()
+        self._entered = 0  # of the entry, those that nobody gave up
+        self._pending = 0
+        self._flows: dict[int, _Flow] = {}
+        self._closing = self._stopped = False
+        self._workers = [_Worker() for _ in range(settings.workers)]
+        self._rate = _Rate()
+
+    def start(self) -> None:
+        """Start the workers; called in the event loop that will wait for decisions."""
+        self._loop = asyncio.get_running_loop()
+        self._empty = asyncio.Event()
+        self._watch = asyncio.create_task(self._watch_workers())
+        for number, worker in enumerate(self._workers):
+            worker.thread = threading.Thread(
+                target=self._work, args=(worker,), name=f"committee-serve-{number}", daemon=True
+            )
+            worker.thread.start()
+
+    @property
+    def pending(self) -> int:
+        """How many samples were let in and not yet answered."""
+        return self._pending
+
+    @property
+    def idle(self) -> bool:
+        """True if no sample is pending."""
+        return not self._pending
+
+    @property
+    def hanging(self) -> str:
+        """What models run a batch for too long; empty if none does."""
+        for worker in self._workers:
+            batch = worker.batch
+            if batch is not None and time.monotonic() - worker.began > self._settings.hang:
+                return self._stages.models(batch.stage)
+        return ""
+
+    async def decide(
+        self,
+        samples: RawSamples,
+        *,
+        max_stage: int | None = None,
+        deadline: float | None = None,
+        values: bool = False,
+    ) -> list[Served]:
+        """Return what is decided on some samples, in their order.
+
+        Args:
+            samples: At least one.
+            max_stage: The last stage that may run, from 0; None for all.
+            deadline: Seconds from now; None for the setting. Cancelling the call frees its places
+                too.
+            values: Return the combinations at the exits too.
+
+        Raises:
+            RequestError: 503 if the queue is full, or a model hangs; 504 if the time is over.
+        """
+        options = Options(max_stage, values)
+        count = len(samples)
+        call = _Call(self._loop.create_future(), options, [None] * count, count)
+        self._let_in(call, samples)
+        seconds = self._settings.deadline if deadline is None else deadline
+        try:
+            async with asyncio.timeout(seconds or None):
+                return await call.future
+        except TimeoutError:
+            done = count - call.left
+            raise RequestError(
+                f"no decision within {seconds:g} s on {count - done:,} of {count:,} samples; wait "
+                "longer, or send fewer at once",
+                504,
+            ) from None
+        finally:
+            if call.left:
+                self._give_up(call)
+
+    async def close(self, seconds: float) -> None:
+        """Let nothing in; end when nothing is pending, at the latest after some seconds."""
+        with self._changed:
+            self._closing = True
+        try:
+            async with asyncio.timeout(seconds):
+                while self._pending:
+                    self._empty.clear()
+                    await self._empty.wait()
+        except TimeoutError:
+            self._fail_all(RequestError("the server stops; ask again", 503))
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+        self._watch.cancel()
+
+    def retry_after(self) -> int:
+        """Return in how many seconds what is pending will be done, roughly: 1 to 60."""
+        return self._rate.seconds(self._pending)
+
+    def _let_in(self, call: _Call, samples: RawSamples) -> None:
+        count, most = len(samples), self._settings.queue
+        if count > most:
+            raise RequestError(
+                f"{count:,} samples are too many; the queue has {most:,} places", 413
+            )
+        hanging = self.hanging
+        if hanging:
+            raise RequestError(f"model {hanging} hangs; ask again later", 503)
+        now = time.monotonic()
+        with self._changed:
+            if self._closing:
+                raise RequestError("the server stops; ask again", 503)
+            if self._pending + count > most:
+                raise RequestError(f"the queue is full: {self._pending:,} samples wait", 503)
+            call.tickets = [_Ticket(call, row, each, now) for row, each in enumerate(samples)]
+            self._entry.extend(call.tickets)
+            self._entered += count
+            self._pending += count
+            self._changed.notify()
+
+    def _give_up(self, call: _Call) -> None:
+        """Free the places of a call that nobody waits for."""
+        with self._changed:
+            for ticket in call.tickets:
+                if not ticket.done:
+                    self._finish(ticket)
+        self._tell_empty()
+
+    def _finish(self, ticket: _Ticket) -> None:
+        """Free the place of a sample."""
+        ticket.done, ticket.sample = True, None
+        self._pending -= 1
+        if ticket.flow < 0:
+            self._entered -= 1
+            return
+        for exits in self._stages.drop(ticket.flow, [ticket.flow_row]):
+            self._flows.pop(exits.first, None)
+
+    def _tell_empty(self) -> None:
+        if not self._pending:
+            self._empty.set()
+
+    def _work(self, worker: _Worker) -> None:
+        """Run batches until the end; what a thread does."""
+        while True:
+            with self._changed:
+                while (taken := self._next_batch()) is None:
+                    if self._stopped:
+                        return
+                    self._changed.wait()
+                batch, waited = taken
+                worker.batch, worker.began = batch, time.monotonic()
+            try:
+                news = self._run(worker, batch, waited)
+            except Exception as error:  # no model's fault; nobody may wait for ever
+                worker.batch, worker.given_up = None, False
+                self._call_soon(self._fail_calls, self._calls_of(batch), error)
+            else:
+                self._call_soon(self._tell, news)
+
+    def _run(self, worker: _Worker, batch: Batch, waited: float) -> _News:
+        answer, failed = self._stages.run(batch)
+        with self._changed:
+            seconds = time.monotonic() - worker.began
+            worker.batch, worker.given_up = None, False
+            news = self._given(batch, answer, failed)
+            news.batch = batch.stage, len(batch), waited, seconds
+            if any(map(self._waiting, range(self._stages.queues))):
+                self._changed.notify()
+        return news
+
+    def _call_soon(self, function: Callable[..., None], *arguments: Any) -> None:
+        """Call a function in the event loop, if it still runs."""
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(function, *arguments)
+
+    def _waiting(self, queue: int) -> int:
+        return self._stages.waiting(queue) + (0 if queue else self._entered)
+
+    def _next_batch(self) -> tuple[Batch, float] | None:
+        """Take the batch that is to run next, with the seconds that its samples have waited."""
+        now = time.monotonic()
+        while self._entry and self._entry[0].done:
+            self._entry.popleft()
+        queues = range(self._stages.queues)
+        waiting = [self._waiting(queue) for queue in queues]
+        if not any(waiting):
+            return None
+        waited = [self._waited(queue, now) for queue in queues]
+        queue = chosen(waiting, waited, self._settings)
+        batch = self._enter() if queue == 0 else self._take(queue)
+        seconds = sum((now - self._flows[first].since) * len(rows) for first, rows in batch.flows)
+        return batch, seconds / len(batch)
+
+    def _take(self, queue: int) -> Batch:
+        batch: Batch = self._stages.take(queue, self._settings.batch_of(queue))
+        return batch
+
+    def _waited(self, queue: int, now: float) -> float:
+        """Return the seconds that the first sample of a queue has waited."""
+        if queue == 0:
+            return now - self._entry[0].since if self._entry else 0.0
+        first = self._stages.next_flow(queue)
+        return 0.0 if first is None else now - self._flows[first].since
+
+    def _enter(self) -> Batch:
+        """Make flows of the samples that have waited longest, and take them."""
+        most = self._settings.batch_of(0)
+        groups: dict[Options, list[_Ticket]] = {}
+        count = 0
+        while self._entry and count < most:
+            ticket = self._entry.popleft()
+            if not ticket.done:
+                groups.setdefault(ticket.call.options, []).append(ticket)
+                count += 1
+        self._entered -= count
+        for options, tickets in groups.items():
+            first = self._stages.add(stacked([each.sample for each in tickets]), options)
+            self._flows[first] = _Flow(tickets, sum(t.since for t in tickets) / len(tickets))
+            for row, ticket in enumerate(tickets):
+                ticket.flow, ticket.flow_row, ticket.sample = first, row, None
+        batch: Batch = self._stages.take(0, count)
+        return batch
+
+    def _given(self, batch: Batch, answer: Any, failed: Any) -> _News:
+        """Let the samples of a batch exit or wait at the next stage."""
+        news, now = _News(), time.monotonic()
+        if failed:
+            places = [(first, row) for first, rows in batch.flows for row in rows.tolist()]
+            for place, reason in failed.items():
+                first, row = places[place]
+                ticket = self._flows[first].tickets[row]
+                self._fail(ticket, batch.stage, reason, news)
+        for exits in self._stages.give(batch, answer):
+            self._hand_out(exits, batch.stage, news)
+            if exits.ended:
+                self._flows.pop(exits.first, None)
+            else:
+                self._flows[exits.first].since = now
+        return news
+
+    def _hand_out(self, exits: Exits, stage: int, news: _News) -> None:
+        tickets, decisions = self._flows[exits.first].tickets, exits.decisions
+        if exits.error is not None:
+            for row in exits.reached.tolist():
+                self._fail(tickets[row], stage, str(exits.error), news)
+        if decisions is None:
+            return
+        for row in exits.rows.tolist():
+            ticket = tickets[row]
+            if ticket.done:
+                continue
+            decision = self._explained(decisions, row)
+            values = None if decisions.values is None else decisions.values[row].copy()
+            self._answer(ticket, Served(decision, values), news)
+            news.exits.append((decision.stage, decision.confidence, decision.cost, False))
+
+    def _fail(self, ticket: _Ticket, stage: int, reason: str, news: _News) -> None:
+        if not ticket.done:
+            self._answer(ticket, Served(None, None, reason), news)
+            news.exits.append((stage, math.nan, None, True))
+            for exits in self._stages.drop(ticket.flow, [ticket.flow_row]):
+                self._flows.pop(exits.first, None)
+
+    def _answer(self, ticket: _Ticket, served: Served, news: _News) -> None:
+        call = ticket.call
+        ticket.done, call.results[ticket.row] = True, served
+        call.left -= 1
+        self._pending -= 1
+        if not call.left:
+            news.calls.append(call)
+
+    def _tell(self, news: _News) -> None:
+        """Hand out decisions; called in the event loop."""
+        for call in news.calls:
+            if not call.future.done():
+                call.future.set_result(call.results)
+        self._rate.add(len(news.exits))
+        for observer in self._observers:
+            if news.batch is not None:
+                observer.batch(*news.batch)
+            for each in news.exits:
+                observer.exited(*each)
+        self._tell_empty()
+
+    async def _watch_workers(self) -> None:
+        """Fail what waits for a batch that does not end."""
+        while True:
+            await asyncio.sleep(self._settings.hang / 4)
+            hanging = self.hanging
+            if not hanging:
+                continue
+            error = RequestError(f"model {hanging} hangs; ask again later", 503)
+            now = time.monotonic()
+            late = [
+                worker
+                for worker in self._workers
+                if worker.batch is not None and now - worker.began > self._settings.hang
+            ]
+            if len(late) == len(self._workers):
+                self._fail_all(error)
+            for worker in late:
+                if not worker.given_up and worker.batch is not None:
+                    worker.given_up = True
+                    self._fail_calls(self._calls_of(worker.batch), error)
+
+    def _calls_of(self, batch: Batch) -> list[_Call]:
+        with self._changed:
+            flows = [(self._flows.get(first), rows) for first, rows in batch.flows]
+            return [
+                flow.tickets[row].call
+                for flow, rows in flows
+                if flow is not None
+                for row in rows.tolist()
+            ]
+
+    def _fail_all(self, error: RequestError) -> None:
+        with self._changed:
+            tickets = [*self._entry, *(t for flow in self._flows.values() for t in flow.tickets)]
+        self._fail_calls([each.call for each in tickets if not each.done], error)
+
+    def _fail_calls(self, calls: Iterable[_Call], error: Exception) -> None:
+        """Answer calls with an error; their places are freed when it reaches them."""
+        for call in calls:
+            if not call.future.done():
+                call.future.set_exception(error)
+
+
+def chosen(waiting: Sequence[int], waited: Sequence[float], settings: Settings) -> int:
+    """Return the queue whose batch is to run next.
+
+    A full batch comes first, of the latest stage, so that samples that are nearly decided leave;
+    then one that waits too long; then the first stage, so that later ones fill.
+
+    Args:
+        waiting: How many samples wait in each queue, at least one in all.
+        waited: Seconds that the first of each queue has waited.
+        settings: Sizes and delays.
+    """
+    queues = [queue for queue, count in enumerate(waiting) if count]
+    full = [queue for queue in queues if waiting[queue] >= settings.batch_of(queue)]
+    if full:
+        return full[-1]
+    over = {queue: waited[queue] - settings.delay_of(queue) for queue in queues}
+    latest = max(queues, key=over.__getitem__)
+    return latest if over[latest] >= 0 else queues[0]
+
+
+class _Rate:
+    """How many samples a second were decided lately."""
+
+    def __init__(self) -> None:
+        self._since, self._count, self._rate = time.monotonic(), 0, 0.0
+
+    def add(self, count: int) -> None:
+        self._count += count
+        seconds = time.monotonic() - self._since
+        if seconds >= 1:
+            self._rate = self._count / seconds
+            self._since, self._count = time.monotonic(), 0
+
+    def seconds(self, samples: int) -> int:
+        return min(max(math.ceil(samples / (self._rate or samples or 1)), 1), 60)

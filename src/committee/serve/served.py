@@ -1,0 +1,148 @@
+"""What is served: a cascade that is loaded and warm; and how another takes its place."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from committee.errors import RequestError
+from committee.rule.cascade import Cascade
+from committee.run.runner import Runner
+from committee.serve.observers import Observer
+from committee.serve.samples import SampleReader
+from committee.serve.scheduler import Scheduler
+from committee.serve.settings import Settings
+from committee.serve.stages import stages_of
+
+
+@dataclass(eq=False)
+class ServedCascade:
+    """A cascade that is loaded and warm.
+
+    Attributes:
+        name: Its name in addresses.
+        version: Its fingerprint.
+        runner: Its models, its task and its costs.
+        reader: Reads its samples from requests.
+        scheduler: Decides on them.
+        users: How many requests use it.
+    """
+
+    name: str
+    version: str
+    runner: Runner
+    reader: SampleReader
+    scheduler: Scheduler
+    users: int = 0
+    unused: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def cascade(self) -> Cascade:
+        """The rule, the names of the classes and the certificate."""
+        return self.runner.cascade
+
+    async def close(self, seconds: float) -> None:
+        """Wait for the requests that use it, at most some seconds; the rest are answered 503."""
+        try:
+            async with asyncio.timeout(seconds):
+                while self.users:
+                    self.unused.clear()
+                    await self.unused.wait()
+        except TimeoutError:
+            pass
+        await self.scheduler.close(0)
+
+
+class Serving:
+    """The cascade that is served now.
+
+    Args:
+        load: Opens the cascade and loads its models; called in a thread.
+        settings: Name, sizes, delays and limits.
+        observers: Who learns what happens.
+    """
+
+    def __init__(
+        self, load: Callable[[], Runner], settings: Settings, observers: Sequence[Observer] = ()
+    ) -> None:
+        self._load, self.settings, self.observers = load, settings, list(observers)
+        self.current: ServedCascade | None = None
+        self.stopping = False
+        self._swapping = asyncio.Lock()
+        self._retired: set[asyncio.Task[None]] = set()
+
+    @property
+    def not_ready(self) -> str:
+        """Why no request can be answered now; empty if it can."""
+        if self.stopping:
+            return "the server stops; ask again"
+        if self.current is None:
+            return "the models are being loaded; ask again"
+        hanging = self.current.scheduler.hanging
+        return f"model {hanging} hangs; ask again later" if hanging else ""
+
+    @contextmanager
+    def use(self) -> Iterator[ServedCascade]:
+        """Keep the present cascade for a request; it stays until the request ends.
+
+        Raises:
+            RequestError: 503 while the server loads or stops.
+        """
+        served = self.current
+        if served is None or self.stopping:
+            raise RequestError(self.not_ready, 503)
+        served.users += 1
+        try:
+            yield served
+        finally:
+            served.users -= 1
+            if not served.users:
+                served.unused.set()
+
+    async def swap(self) -> ServedCascade:
+        """Load the cascade and serve it; requests that use the one before end with that one.
+
+        Raises:
+            CommitteeError: If it cannot be loaded; the one before goes on.
+        """
+        async with self._swapping:
+            runner = await asyncio.to_thread(self._loaded)
+            served = self._served(runner)
+            served.scheduler.start()
+            before, self.current = self.current, served
+        if before is not None:
+            task = asyncio.create_task(before.close(self.settings.drain))
+            self._retired.add(task)
+            task.add_done_callback(self._retired.discard)
+        return served
+
+    async def stop(self) -> None:
+        """Refuse new requests, and end those that are under way within a limit."""
+        self.stopping = True
+        if self.current is not None:
+            await self.current.close(self.settings.drain)
+        await asyncio.gather(*self._retired)
+
+    def _loaded(self) -> Runner:
+        runner = self._load()
+        runner.warm()
+        return runner
+
+    def _served(self, runner: Runner) -> ServedCascade:
+        settings, (first, later) = self.settings, runner.recipes
+        reader = SampleReader(
+            runner.task, first | later, settings.max_pixels, settings.max_samples
+        )
+        scheduler = Scheduler(stages_of(runner), runner.explained, settings, self.observers)
+        return ServedCascade(settings.name, version_of(runner), runner, reader, scheduler)
+
+
+def version_of(runner: Runner) -> str:
+    """Return a fingerprint that changes with any decision: of the rule, and of the models."""
+    models = {name: spec.fingerprint for name, spec in runner.specs.items()}
+    text = json.dumps([runner.cascade.rule_fingerprint, models], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,88 @@
+"""How a cascade is served: where, how fast, and within which limits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from committee.errors import CascadeError
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a cascade is served.
+
+    Args:
+        host: Address to listen on; others than this machine's own let strangers in.
+        port: Port; 0 for one that the system chooses.
+        name: Name of the cascade in addresses.
+        token: What a request must bring; empty for nothing.
+        threads: Threads of a model; 0 leaves their number to its engine.
+        workers: How many batches may run at once.
+        max_batch: Most samples of a batch: one number, or one a stage.
+        max_delay: Seconds that samples wait at a stage for a fuller batch while others run: one
+            number, or one a stage. Nothing waits while a worker is idle.
+        queue: Most samples that may be pending; requests beyond are refused.
+        deadline: Seconds within which a request is answered if it names no time; 0 for no limit.
+        hang: Seconds after which a batch that does not end makes the server not ready.
+        drain: Seconds that requests have to end when the server stops.
+        max_body: Most bytes of a body.
+        max_bodies: Most bytes of all bodies that are read at one time.
+        max_header: Most bytes of the first line and the headers of a request.
+        max_pixels: Most pixels of an image.
+        max_samples: Most samples of a request.
+        max_connections: Most connections at one time.
+        slow: Seconds that a client has to send a request, and to take a part of the answer.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    name: str = "cascade"
+    token: str = ""
+    threads: int = 0
+    workers: int = 1
+    max_batch: tuple[int, ...] = (64,)
+    max_delay: tuple[float, ...] = (0.02,)
+    queue: int = 2048
+    deadline: float = 0.0
+    hang: float = 60.0
+    drain: float = 30.0
+    max_body: int = 2**25
+    max_bodies: int = 2**29
+    max_header: int = 2**15
+    max_pixels: int = 2**25
+    max_samples: int = 1024
+    max_connections: int = 1000
+    slow: float = 20.0
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that make no sense."""
+        for each in fields(self):
+            value = getattr(self, each.name)
+            values = value if isinstance(value, tuple) else (value,)
+            zero = each.name in ("port", "threads", "max_delay", "deadline", "drain")
+            for number in values:
+                if not isinstance(number, str) and (number < 0 or (number == 0 and not zero)):
+                    least = "at least 0" if zero else "above 0"
+                    raise CascadeError(f"serve: {each.name} must be {least}, not {number}")
+
+    def check_stages(self, count: int) -> None:
+        """Refuse numbers for other stages than there are.
+
+        Raises:
+            CascadeError: If ``max_batch`` or ``max_delay`` has neither one number nor one a stage.
+        """
+        for name in ("max_batch", "max_delay"):
+            given = len(getattr(self, name))
+            if given not in (1, count):
+                raise CascadeError(
+                    f"serve: {name} has {given} numbers, but the cascade has {count} stages; give "
+                    "one number, or one a stage"
+                )
+
+    def batch_of(self, stage: int) -> int:
+        """Return the most samples of a batch of a stage."""
+        return self.max_batch[stage if len(self.max_batch) > 1 else 0]
+
+    def delay_of(self, stage: int) -> float:
+        """Return the seconds that samples wait for a fuller batch of a stage."""
+        return self.max_delay[stage if len(self.max_delay) > 1 else 0]

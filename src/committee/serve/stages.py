@@ -1,0 +1,288 @@
+"""The stages of a cascade as the server runs them: by models, or as one ONNX file.
+
+Both let samples wait, leave in batches and exit. A sample that fails does so alone: a batch that
+raises is run again in halves until the samples that fail are known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import numpy as np
+
+from committee.arrays import Array
+from committee.errors import CommitteeError
+from committee.models.inputs import RawSamples
+from committee.predict import joined
+from committee.rule.cascade import ALWAYS, Cascade, Stage
+from committee.rule.flow import joined_decisions
+from committee.rule.outputs import Outputs
+from committee.run.batching import Gathered
+from committee.run.runner import Runner
+from committee.run.sample_batch import SampleBatch
+from committee.run.stage_queues import Exits, StageBatch, StageQueues
+from committee.text import first_line
+
+T = TypeVar("T")
+# Why samples of a batch failed, by their places in it.
+Failed = Mapping[int, str]
+
+
+class Options(NamedTuple):
+    """What samples of one flow have in common.
+
+    Args:
+        max_stage: The last stage that may run; None for all.
+        values: Whether the combination at the exit is wanted.
+    """
+
+    max_stage: int | None = None
+    values: bool = False
+
+
+class Batch(Protocol):
+    """Samples that run together."""
+
+    @property
+    def stage(self) -> int:
+        """The queue that they were taken from."""
+
+    @property
+    def flows(self) -> Sequence[tuple[int, Array]]:
+        """The first number of each flow, and its rows that are in the batch, in their order."""
+
+    def __len__(self) -> int: ...
+
+
+class Stages(Protocol):
+    """Queues of samples, and what runs a batch of them. Only :meth:`run` needs no lock."""
+
+    @property
+    def queues(self) -> int:
+        """How many queues there are."""
+
+    def models(self, queue: int) -> str:
+        """Return what runs a queue's batches, for messages."""
+
+    def add(self, samples: RawSamples, options: Options) -> int:
+        """Let samples wait in the first queue; return the number of the first."""
+
+    def waiting(self, queue: int) -> int:
+        """Return how many samples wait in a queue."""
+
+    def next_flow(self, queue: int) -> int | None:
+        """Return the first number of the flow that has waited longest in a queue, if any."""
+
+    def take(self, queue: int, most: int) -> Any:
+        """Take the samples that have waited longest in a queue, as a :class:`Batch`."""
+
+    def run(self, batch: Any) -> tuple[Any, Failed]:
+        """Run a batch; return what :meth:`give` takes, and which samples failed."""
+
+    def give(self, batch: Any, answer: Any) -> Iterator[Exits]:
+        """Yield what an answer decides."""
+
+    def drop(self, first: int, rows: Collection[int]) -> Iterator[Exits]:
+        """Let samples of a flow run no further stage."""
+
+
+def stages_of(runner: Runner) -> Stages:
+    """Return the stages of a loaded cascade."""
+    return ModelStages(runner) if runner.graph is None else GraphStages(runner)
+
+
+class ModelStages:
+    """The stages of a cascade whose models are loaded one by one; see :class:`Stages`."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self._queues = StageQueues(runner.cascade, runner.specs)
+        self._recipes = {name: spec.preprocessing for name, spec in runner.specs.items()}
+        self._rules = [limited(runner.cascade, stage) for stage in range(self.queues)]
+        self.waiting, self.next_flow = self._queues.waiting, self._queues.next_flow
+        self.take, self.give, self.drop = self._queues.take, self._queues.give, self._queues.drop
+
+    @property
+    def queues(self) -> int:
+        """See :class:`Stages`."""
+        return len(self._runner.cascade.stages)
+
+    def models(self, queue: int) -> str:
+        """See :class:`Stages`."""
+        return "+".join(self._runner.cascade.stages[queue].models)
+
+    def add(self, samples: RawSamples, options: Options) -> int:
+        """See :class:`Stages`."""
+        batch = SampleBatch(len(samples), dict.fromkeys(self._recipes.values(), samples))
+        last = options.max_stage
+        rule = None if last is None or last >= self.queues else self._rules[last]
+        return self._queues.add(batch, rule, options.values)
+
+    def run(self, batch: StageBatch) -> tuple[Mapping[str, Outputs], Failed]:
+        """See :class:`Stages`."""
+        outputs: dict[str, Outputs] = {}
+        failed: dict[int, str] = {}
+        for name in batch.models:
+            made, wrong = self._run_model(name, batch)
+            # The first model that fails is the one to look at.
+            failed = {**wrong, **failed}
+            if made is None:
+                return {}, failed
+            outputs[name] = made
+        return outputs, failed
+
+    def _run_model(self, name: str, batch: StageBatch) -> tuple[Outputs | None, Failed]:
+        recipe = self._recipes[name]
+        run = partial(self._runner.usable_outputs, name)
+        try:
+            return run(batch.inputs(recipe))
+        except Exception as error:
+            rows = np.arange(len(batch))
+            parts = [*apart(rows, lambda some: run(batch.inputs_of(some, recipe)), error)]
+        good = [(rows, made) for rows, made in parts if not isinstance(made, str)]
+        failed = {int(rows[0]): made for rows, made in parts if isinstance(made, str)}
+        for rows, (_, wrong) in good:
+            failed |= {int(rows[row]): reason for row, reason in wrong.items()}
+        if not good:
+            return None, failed
+        # Samples without outputs get those of another; they are not looked at.
+        places = np.zeros(len(batch), np.int64)
+        ran = np.concatenate([rows for rows, _ in good])
+        places[ran] = np.arange(len(ran))
+        return joined([outputs for _, (outputs, _) in good]).rows(places), failed
+
+
+def limited(cascade: Cascade, last: int) -> Cascade:
+    """Return the cascade whose samples exit at a stage at the latest."""
+    stages = (*cascade.stages[:last], Stage(cascade.stages[last].models, ALWAYS))
+    return replace(cascade, stages=stages, certificate=None)
+
+
+@dataclass(frozen=True, eq=False)
+class _GraphBatch:
+    """Samples that run together through a graph."""
+
+    flows: Sequence[tuple[int, Array]]
+    samples: SampleBatch
+    stage: int = 0
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+
+class GraphStages:
+    """A cascade that is one ONNX file: one queue, and samples exit where the graph says."""
+
+    queues = 1
+
+    def __init__(self, runner: Runner) -> None:
+        assert runner.graph is not None
+        self._graph = runner.graph
+        self._recipes = [*runner.recipes[1]]
+        self._waiting: list[tuple[int, RawSamples]] = []
+        self._next = 0
+
+    def models(self, queue: int) -> str:
+        """See :class:`Stages`."""
+        return "the ONNX file"
+
+    def add(self, samples: RawSamples, options: Options) -> int:
+        """See :class:`Stages`."""
+        first, self._next = self._next, self._next + len(samples)
+        self._waiting.append((first, samples))
+        return first
+
+    def waiting(self, queue: int) -> int:
+        """See :class:`Stages`."""
+        return sum(len(samples) for _, samples in self._waiting)
+
+    def next_flow(self, queue: int) -> int | None:
+        """See :class:`Stages`."""
+        return self._waiting[0][0] if self._waiting else None
+
+    def take(self, queue: int, most: int) -> _GraphBatch:
+        """Take all; see :class:`Stages`."""
+        taken, self._waiting = self._waiting, []
+        samples = taken[0][1]
+        if len(taken) > 1:
+            samples = stacked([each for _, some in taken for each in some])
+        flows = [(first, np.arange(len(some))) for first, some in taken]
+        return _GraphBatch(flows, SampleBatch(len(samples), dict.fromkeys(self._recipes, samples)))
+
+    def run(self, batch: _GraphBatch) -> tuple[Gathered | None, Failed]:
+        """See :class:`Stages`."""
+        every = np.arange(len(batch))
+        try:
+            gathered = self._run(batch, every)
+            return gathered, gathered.failed
+        except Exception as error:
+            parts = [*apart(every, partial(self._run, batch), error)]
+        good = [(rows, made) for rows, made in parts if not isinstance(made, str)]
+        failed = {int(rows[0]): made for rows, made in parts if isinstance(made, str)}
+        for rows, made in good:
+            failed |= {int(rows[row]): reason for row, reason in made.failed.items()}
+        if not good:
+            return None, failed
+        places = np.zeros(len(batch), np.int64)
+        ran = np.concatenate([rows for rows, _ in good])
+        places[ran] = np.arange(len(ran))
+        decisions = joined_decisions([each.decisions for _, each in good])
+        return Gathered(decisions.rows(places), failed), failed
+
+    def give(self, batch: _GraphBatch, answer: Gathered | None) -> Iterator[Exits]:
+        """See :class:`Stages`."""
+        start = 0
+        for first, rows in batch.flows:
+            end = start + len(rows)
+            made = None if answer is None else answer.decisions.rows(slice(start, end))
+            start = end
+            yield Exits(first, rows, rows[:0], made, True)
+
+    def drop(self, first: int, rows: Collection[int]) -> Iterator[Exits]:
+        """Do nothing: a sample that was taken is in its only batch."""
+        yield from ()
+
+    def _run(self, batch: _GraphBatch, rows: Array) -> Gathered:
+        some = batch.samples.only(rows, self._recipes)
+        return self._graph.gathered(some, len(some), keep_values=True)
+
+
+def apart(
+    rows: Array, run: Callable[[Array], T], error: Exception
+) -> Iterator[tuple[Array, T | str]]:
+    """Yield the answers to the halves of a batch that failed, down to the samples that fail.
+
+    Args:
+        rows: The samples of the batch.
+        run: Runs some of them.
+        error: Why the batch failed.
+
+    Yields:
+        Samples and their answer, or one sample and why it fails.
+    """
+    if len(rows) == 1:
+        yield rows, str(error) if isinstance(error, CommitteeError) else first_line(error)
+        return
+    for half in np.array_split(rows, 2):
+        try:
+            answer = run(half)
+        except Exception as own:
+            yield from apart(half, run, own)
+        else:
+            yield half, answer
+
+
+def stacked(samples: Sequence[Any]) -> RawSamples:
+    """Return samples as one array where all are arrays of the same form."""
+    first = samples[0]
+    if type(first) is not np.ndarray:
+        return samples
+    if len(samples) == 1:
+        return first[None]
+    form = first.shape, first.dtype
+    if all(type(each) is np.ndarray and (each.shape, each.dtype) == form for each in samples):
+        return np.stack(samples)
+    return samples
