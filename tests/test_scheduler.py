@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -12,11 +11,10 @@ import pytest
 
 from committee import Cascade, Runner
 from committee.embedded import embedded_images
-from committee.errors import RequestError
 from committee.serve.observers import Observer
-from committee.serve.scheduler import Scheduler, chosen
+from committee.serve.scheduler import Scheduler
 from committee.serve.settings import Settings
-from committee.serve.stages import limited, stages_of
+from committee.serve.stages import stages_of
 from export_world import embedded
 
 CHAIN = Cascade.of(["nano", "tiny", "small"], [0.9, 0.9])

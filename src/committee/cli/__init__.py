@@ -35,6 +35,7 @@ COMMANDS = {
     "study": "Repeat every analysis of the paper on this pool.",
     "report": "Search, and write the front as one page that works offline.",
     "run": "Run a cascade over images, clips or records and write one row per sample.",
+    "serve": "Serve a cascade over HTTP; requests share the batches of every stage.",
     "watch": "Raise an alarm if samples exit, score or fail other than those that certified.",
     "verify": "Compare the decisions of stored predictions, runs and exports, one by one.",
     "export": "Export a cascade as a folder, one ONNX file or for Triton, to run elsewhere.",

@@ -84,7 +84,7 @@ class _Step(Protocol):
         """The score at which a sample exits."""
 
 
-class _Rule(Protocol):
+class Rule(Protocol):
     """What :func:`decide` needs of a cascade."""
 
     @property
@@ -113,7 +113,7 @@ def exits(scores: float | Array, threshold: float) -> bool | Array:
     return scores >= threshold
 
 
-def decide(rule: _Rule, samples: int, xp: Eager = NUMPY, keep_values: bool = False) -> Flow:
+def decide(rule: Rule, samples: int, xp: Eager = NUMPY, keep_values: bool = False) -> Flow:
     """Decide for ``samples`` samples; see the module's text for how it is driven.
 
     Outputs that come in are calibrated here, so that no driver has to.

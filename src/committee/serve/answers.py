@@ -62,9 +62,7 @@ def answer_tensors(runner: Runner, request: InferRequest, served: Sequence[Serve
     return [_tensor(name, runner, request, served) for name in dict.fromkeys(names)]
 
 
-def _tensor(
-    name: str, runner: Runner, request: InferRequest, served: Sequence[Served]
-) -> Tensor:
+def _tensor(name: str, runner: Runner, request: InferRequest, served: Sequence[Served]) -> Tensor:
     if name == "probabilities":
         return Tensor(name, OUTPUTS[name], _probability_rows(runner, served))
     limit = request.max_stage
@@ -77,7 +75,7 @@ def _tensor(
         "limited": lambda made: is_limited(runner.cascade, made, limit),
         "explanation": lambda made: explanation(runner.cascade, made, limit),
     }
-    failed = {"class": -1, "label": "", "confidence": 0.0, "stage": -1, "cost": 0.0}
+    failed: dict[str, Any] = {"class": -1, "label": "", "confidence": 0.0, "stage": -1, "cost": 0.0}
     failed |= {"limited": False, "explanation": ""}
     if name == "error":
         return texts_tensor(name, [each.reason for each in served])
@@ -130,7 +128,9 @@ def labels_with_scores(runner: Runner, served: Served, top: int) -> list[dict[st
 
 
 def _probability_rows(runner: Runner, served: Sequence[Served]) -> Array:
-    rows = [None if each.values is None else _shares(runner, each.values[None])[0] for each in served]
+    rows = [
+        None if each.values is None else _shares(runner, each.values[None])[0] for each in served
+    ]
     count = next((len(row) for row in rows if row is not None), len(runner.cascade.classes))
     empty = np.zeros(count)
     return np.stack([empty if row is None else row for row in rows]).astype(np.float32)
@@ -149,6 +149,6 @@ def _kind(runner: Runner) -> Kind | None:
         return "probabilities"
     kinds = {name: spec.kind for name, spec in runner.specs.items()}
     made = {*made_kinds(kinds, cascade.calibrations).values()}
-    if made == {"logits"} or made == {"probabilities"}:
+    if made in ({"logits"}, {"probabilities"}):
         return made.pop()
     return None

@@ -1,10 +1,10 @@
-"""The routes of the server: the Open Inference Protocol over REST, and images as people send them."""
+"""The routes of the server: the Open Inference Protocol, and images as people send them."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from starlette.applications import Starlette
@@ -76,9 +76,7 @@ def make_app(serving: Serving, routes: Sequence[BaseRoute] = (), log: Any = None
 
 async def about_server(request: Request) -> Response:
     """Say what answers, and which version of it."""
-    return JSONResponse(
-        {"name": "committee", "version": __version__, "extensions": [EXTENSION]}
-    )
+    return JSONResponse({"name": "committee", "version": __version__, "extensions": [EXTENSION]})
 
 
 async def live(request: Request) -> Response:
@@ -270,7 +268,7 @@ def _check_size(size: int, settings: Settings) -> None:
 async def _files(headers: Headers, body: bytes, served: ServedCascade) -> list[bytes]:
     """Return the files of a form."""
 
-    async def whole() -> AsyncIterator[bytes]:
+    async def whole() -> AsyncGenerator[bytes, None]:
         yield body
 
     most = served.reader.most_samples

@@ -134,9 +134,7 @@ class Serving:
 
     def _served(self, runner: Runner) -> ServedCascade:
         settings, (first, later) = self.settings, runner.recipes
-        reader = SampleReader(
-            runner.task, first | later, settings.max_pixels, settings.max_samples
-        )
+        reader = SampleReader(runner.task, first | later, settings.max_pixels, settings.max_samples)
         scheduler = Scheduler(stages_of(runner), runner.explained, settings, self.observers)
         return ServedCascade(settings.name, version_of(runner), runner, reader, scheduler)
 

@@ -1,0 +1,206 @@
+"""``committee serve``."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from functools import partial
+from ipaddress import ip_address
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from committee.cli import options as opt
+from committee.cli.output import print_json, say
+from committee.cli.stores import with_models
+from committee.errors import CascadeError, require
+from committee.run.open import open_cascade
+from committee.run.runner import Runner
+from committee.serve.settings import Settings
+
+if TYPE_CHECKING:
+    from committee.serve.served import ServedCascade
+
+# The variable of the environment that holds the token.
+_TOKEN = "COMMITTEE_TOKEN"
+_MIB = 2**20
+
+
+def serve(
+    cascade: opt.CascadePath,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")
+    ] = Settings.host,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port; 0 for a free one, which is printed.")
+    ] = Settings.port,
+    name: Annotated[
+        str, typer.Option(help="Name of the cascade in addresses: /v2/models/NAME.")
+    ] = Settings.name,
+    threads: Annotated[
+        int, typer.Option(min=0, help="Threads of a model; 0 leaves their number to its engine.")
+    ] = Settings.threads,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Batches that may run at once.")
+    ] = Settings.workers,
+    max_batch: Annotated[
+        str,
+        typer.Option(
+            metavar="N[,N...]", help="Most samples of a batch; one number, or one a stage."
+        ),
+    ] = "64",
+    max_delay: Annotated[
+        str,
+        typer.Option(
+            metavar="MS[,MS...]",
+            help="Milliseconds that samples wait at a stage for a fuller batch while another runs.",
+        ),
+    ] = "20",
+    queue: Annotated[
+        int, typer.Option(min=1, help="Most samples that wait; requests beyond get 503.")
+    ] = Settings.queue,
+    deadline: Annotated[
+        float | None, typer.Option(help="Milliseconds within which a request is answered, or 504.")
+    ] = None,
+    hang: Annotated[
+        float, typer.Option(help="Seconds after which a batch that does not end hangs.")
+    ] = Settings.hang,
+    drain: Annotated[
+        float, typer.Option(help="Seconds that requests have to end when the server stops.")
+    ] = Settings.drain,
+    slow: Annotated[
+        float, typer.Option(help="Seconds that a client has to send a request.")
+    ] = Settings.slow,
+    max_body: Annotated[
+        float, typer.Option(help="Most MiB of a request's body.")
+    ] = Settings.max_body / _MIB,
+    max_pixels: Annotated[
+        int, typer.Option(min=1, help="Most pixels of an image.")
+    ] = Settings.max_pixels,
+    max_samples: Annotated[
+        int, typer.Option(min=1, help="Most samples of a request.")
+    ] = Settings.max_samples,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Its text must come with each request: Authorization: Bearer TEXT. Without it: "
+            f"what {_TOKEN} holds.",
+        ),
+    ] = None,
+    reload: Annotated[
+        bool, typer.Option("--reload", help="Serve the cascade anew when its file changes.")
+    ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="Write no access log to standard error.")
+    ] = False,
+    pool: opt.LoadedAs = None,
+    allow_code: opt.AllowCode = None,
+    as_json: opt.AsJson = False,
+) -> None:
+    """Serve a cascade over HTTP; requests share the batches of every stage.
+
+    Speaks the Open Inference Protocol (version 2) at /v2, and takes images at /classify.
+    SIGTERM answers what is under way and stops; SIGHUP serves the cascade file anew.
+
+    Example: committee serve cascade.json --port 8000
+    """
+    require("committee serve", "serve")
+    from committee.serve.app import make_app
+    from committee.serve.edge import log_line
+    from committee.serve.process import serve as serve_until_stopped
+    from committee.serve.process import warn
+    from committee.serve.served import Serving
+
+    settings = Settings(
+        host=host,
+        port=port,
+        name=name,
+        token=_token(token_file),
+        threads=threads,
+        workers=workers,
+        max_batch=tuple(map(int, _numbers("--max-batch", max_batch))),
+        max_delay=tuple(each / 1000 for each in _numbers("--max-delay", max_delay)),
+        queue=queue,
+        deadline=(deadline or 0) / 1000,
+        hang=hang,
+        drain=drain,
+        slow=slow,
+        max_body=int(max_body * _MIB),
+        max_pixels=max_pixels,
+        max_samples=max_samples,
+    )
+    _check_open(settings, warn)
+    load = partial(_load, cascade, pool, tuple(allow_code or ()), threads)
+
+    async def run() -> None:
+        serving = Serving(load, settings)
+        app = make_app(serving, log=None if quiet else log_line)
+        await serve_until_stopped(
+            serving, app, partial(_ready, as_json), warn, _file(cascade) if reload else None
+        )
+
+    asyncio.run(run())
+
+
+def _load(cascade: str, pool: str | None, allow_code: tuple[str, ...], threads: int) -> Runner:
+    loaded = with_models(open_cascade(cascade, threads), pool)
+    return Runner(loaded, allow_code=allow_code, threads=threads)
+
+
+def _ready(as_json: bool, served: ServedCascade, address: str) -> None:
+    """Say where what is served, in one line."""
+    where = f"{address}/v2/models/{served.name}"
+    if as_json:
+        about: dict[str, Any] = {
+            "address": address,
+            "model": where,
+            "cascade": str(served.cascade),
+            "version": served.version,
+        }
+        print_json(about)
+    else:
+        say(f"Ready: {served.cascade}, version {served.version}, at {where}")
+    sys.stdout.flush()
+
+
+def _numbers(option: str, text: str) -> list[float]:
+    try:
+        return [float(each) for each in text.split(",")]
+    except ValueError:
+        raise CascadeError(
+            f"{option}: {text!r} is no number, nor one a stage; write for example 64 or 64,32"
+        ) from None
+
+
+def _token(file: Path | None) -> str:
+    """Return the token of a file, or of the environment; empty for none."""
+    if file is None:
+        return os.environ.get(_TOKEN, "").strip()
+    token = file.read_text(encoding="utf-8").strip()
+    if not token:
+        raise CascadeError(f"{file}: holds no token. Write one into it, or leave --token-file out")
+    return token
+
+
+def _check_open(settings: Settings, warn: Any) -> None:
+    """Say it if everybody who reaches the machine may ask."""
+    try:
+        own = ip_address(settings.host).is_loopback
+    except ValueError:
+        own = settings.host == "localhost"
+    if not own and not settings.token:
+        warn(
+            f"Note: everybody who reaches {settings.host}, port {settings.port}, may ask. Name "
+            f"--token-file, set {_TOKEN}, or put a proxy before it."
+        )
+
+
+def _file(cascade: str) -> Path:
+    """Return the file that says what is served."""
+    path = Path(cascade)
+    if not path.exists():
+        raise CascadeError(f"--reload: {cascade} is no file on this machine; leave --reload out")
+    return path / "cascade.json" if path.is_dir() else path

@@ -1,0 +1,224 @@
+"""The process that serves: its sockets, its signals, and connections that take too long."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import sys
+from asyncio import TimerHandle
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from committee.errors import CascadeError, CommitteeError
+from committee.serve.edge import Edge
+from committee.serve.served import ServedCascade, Serving
+from committee.serve.settings import Settings
+
+# Seconds between two looks at a file that may change.
+_LOOK = 1.0
+_TOO_LARGE = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+    b"Connection: close\r\nContent-Length: 0\r\n\r\n"
+)
+
+
+async def serve(
+    serving: Serving,
+    app: Edge,
+    ready: Callable[[ServedCascade, str], None],
+    note: Callable[[str], None],
+    watched: Path | None = None,
+) -> None:
+    """Serve until a signal stops the process.
+
+    Args:
+        serving: What is served; it is loaded here.
+        app: The application.
+        ready: Called with the cascade and the address once requests can be answered.
+        note: Called with each message for the operator.
+        watched: A file whose change loads the cascade anew; None for none.
+
+    Raises:
+        CommitteeError: If the address cannot be had, or the cascade cannot be loaded.
+    """
+    listening = _socket(serving.settings)
+    server = _Server(serving, app)
+    running = asyncio.create_task(server.serve(sockets=[listening]))
+    helpers: list[asyncio.Task[None]] = []
+    try:
+        served = await _unless_stopped(serving.swap(), running)
+        if served is not None:
+            ready(served, _address(listening))
+            _on_hangup(lambda: helpers.append(asyncio.create_task(_reload(serving, note))))
+            if watched is not None:
+                helpers.append(asyncio.create_task(_look_at(watched, serving, note)))
+    finally:
+        if serving.current is None:
+            server.should_exit = True
+        await running
+        for each in helpers:
+            each.cancel()
+
+
+async def _unless_stopped(work: Any, running: asyncio.Task[None]) -> ServedCascade | None:
+    """Return what is loaded; None if the server was stopped before."""
+    loading = asyncio.ensure_future(work)
+    await asyncio.wait([loading, running], return_when=asyncio.FIRST_COMPLETED)
+    if not loading.done():
+        loading.cancel()
+        return None
+    served: ServedCascade = loading.result()
+    return served
+
+
+def _socket(settings: Settings) -> socket.socket:
+    """Return a socket that is bound to the address."""
+    where = f"serve: {settings.host}, port {settings.port}"
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        bound = socket.socket(family, kind, protocol)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+    except OSError as error:
+        raise CascadeError(
+            f"{where}: cannot listen there ({error.strerror or error}). Name another --port, or "
+            "--port 0 for a free one"
+        ) from None
+    return bound
+
+
+def _address(bound: socket.socket) -> str:
+    host, port = bound.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _on_hangup(function: Callable[[], None]) -> None:
+    if hasattr(signal, "SIGHUP"):  # not on Windows
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, function)
+
+
+async def _reload(serving: Serving, note: Callable[[str], None]) -> None:
+    """Serve the cascade anew; if it cannot be loaded, the one before goes on."""
+    try:
+        served = await serving.swap()
+    except CommitteeError as error:
+        note(f"the new cascade is refused, the one before goes on: {error}")
+    else:
+        note(f"serving {served.cascade}, version {served.version}")
+
+
+async def _look_at(path: Path, serving: Serving, note: Callable[[str], None]) -> None:
+    seen = _state(path)
+    while True:
+        await asyncio.sleep(_LOOK)
+        now = _state(path)
+        if now not in (None, seen):
+            seen = now
+            await _reload(serving, note)
+
+
+def _state(path: Path) -> tuple[int, int, int] | None:
+    with suppress(OSError):
+        found = path.stat()
+        return found.st_mtime_ns, found.st_size, found.st_ino
+    return None
+
+
+class _Server(uvicorn.Server):
+    """A server that answers what is under way before it stops."""
+
+    def __init__(self, serving: Serving, app: Edge) -> None:
+        settings = serving.settings
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http=_protocol(settings),
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_keep_alive=max(1, round(settings.slow)),
+                timeout_graceful_shutdown=max(1, round(settings.slow)),
+                limit_concurrency=settings.max_connections,
+            )
+        )
+        self._serving = serving
+        self._loop = asyncio.get_running_loop()
+        self._ending: asyncio.Task[None] | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop; at the second signal without waiting for anybody."""
+        self._loop.call_soon_threadsafe(self._end)
+
+    def _end(self) -> None:
+        if self._ending is not None:
+            self.should_exit = self.force_exit = True
+            return
+        self._ending = asyncio.create_task(self._stop())
+
+    async def _stop(self) -> None:
+        try:
+            await self._serving.stop()
+        finally:
+            self.should_exit = True
+
+
+def _protocol(settings: Settings) -> type[HttpToolsProtocol]:
+    """Return a protocol that waits for the headers of a request for a time, and limits their size.
+
+    Bodies have limits of their own, where they are read.
+    """
+
+    class Protocol(HttpToolsProtocol):
+        _waiting: TimerHandle | None = None
+        _head = 0
+
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            self._wait()
+
+        def data_received(self, data: bytes) -> None:
+            idle = self.cycle is None or self.cycle.response_complete
+            if idle and self._waiting is None:
+                self._wait()
+            super().data_received(data)
+            if self._waiting is not None:
+                self._head += len(data)
+                if self._head > settings.max_header and not self.transport.is_closing():
+                    self.transport.write(_TOO_LARGE)
+                    self.transport.close()
+
+        def on_headers_complete(self) -> None:
+            self._done()
+            super().on_headers_complete()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._done()
+            super().connection_lost(exc)
+
+        def _wait(self) -> None:
+            self._waiting = self.loop.call_later(settings.slow, self.transport.close)
+
+        def _done(self) -> None:
+            self._head = 0
+            if self._waiting is not None:
+                self._waiting.cancel()
+                self._waiting = None
+
+    return Protocol
+
+
+def warn(text: str) -> None:
+    """Write a message for the operator to standard error."""
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
