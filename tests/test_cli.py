@@ -115,7 +115,7 @@ BAD = {
     "search store --grid many": "'--grid'",
     "search store --gird 3": "No such option: --gird",
     "search": "Missing argument 'store'",
-    "serch store": "Did you mean 'search'? See: committee --help",
+    "serch store": "Did you mean 'search', 'serve'? See: committee --help",
     "predict pool.toml --data val.npz": "Missing option '--split'",
     f"{PREDICT} --batch-size 3": "batch size must divide 256, not 3",
     f"{PREDICT} --split ../up": "'../up' must be letters",

@@ -35,6 +35,7 @@ LAZY = {
     ("committee", "committee.run.open.load"),
     ("committee", "committee.run.estimator.CommitteeClassifier"),
     ("committee_command", "committee.cli.main"),
+    ("committee.cli.serve", "committee.serve.process.run_server"),
     ("committee.cli.verify", "committee.export.torch_module.as_module"),
 }
 

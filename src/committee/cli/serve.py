@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 from functools import partial
@@ -19,6 +18,7 @@ from committee.errors import CascadeError, require
 from committee.run.open import open_cascade
 from committee.run.runner import Runner
 from committee.serve.settings import Settings
+from committee.text import printable
 
 if TYPE_CHECKING:
     from committee.serve.served import ServedCascade
@@ -108,11 +108,7 @@ def serve(
     Example: committee serve cascade.json --port 8000
     """
     require("committee serve", "serve")
-    from committee.serve.app import make_app
-    from committee.serve.edge import log_line
-    from committee.serve.process import serve as serve_until_stopped
-    from committee.serve.process import warn
-    from committee.serve.served import Serving
+    from committee.serve.process import run_server
 
     settings = Settings(
         host=host,
@@ -132,17 +128,15 @@ def serve(
         max_pixels=max_pixels,
         max_samples=max_samples,
     )
-    _check_open(settings, warn)
-    load = partial(_load, cascade, pool, tuple(allow_code or ()), threads)
-
-    async def run() -> None:
-        serving = Serving(load, settings)
-        app = make_app(serving, log=None if quiet else log_line)
-        await serve_until_stopped(
-            serving, app, partial(_ready, as_json), warn, _file(cascade) if reload else None
-        )
-
-    asyncio.run(run())
+    _check_open(settings)
+    run_server(
+        partial(_load, cascade, pool, tuple(allow_code or ()), threads),
+        settings,
+        partial(_ready, as_json),
+        _warn,
+        log=not quiet,
+        watched=_file(cascade) if reload else None,
+    )
 
 
 def _load(cascade: str, pool: str | None, allow_code: tuple[str, ...], threads: int) -> Runner:
@@ -185,14 +179,18 @@ def _token(file: Path | None) -> str:
     return token
 
 
-def _check_open(settings: Settings, warn: Any) -> None:
+def _warn(text: str) -> None:
+    typer.echo(printable(text), err=True)
+
+
+def _check_open(settings: Settings) -> None:
     """Say it if everybody who reaches the machine may ask."""
     try:
         own = ip_address(settings.host).is_loopback
     except ValueError:
         own = settings.host == "localhost"
     if not own and not settings.token:
-        warn(
+        _warn(
             f"Note: everybody who reaches {settings.host}, port {settings.port}, may ask. Name "
             f"--token-file, set {_TOKEN}, or put a proxy before it."
         )

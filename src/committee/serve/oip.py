@@ -47,6 +47,8 @@ _OF_OTHERS = frozenset(
         "content_type",
     }
 )
+# A parameter of an output that others serve.
+_TOP_CLASSES = "classification"
 _WHOLE = re.compile(r"[0-9]{1,18}")
 _NESTED = re.compile(rb"\s*\[\s*\[")
 
@@ -301,7 +303,7 @@ def _wants_bytes(wire: _Output, usual: bool) -> bool:
     where = where_of("output", wire.name)
     parameters = _parameters(where, wire.parameters)
     _refuse_shared_memory(where, parameters)
-    if "classification" in parameters:
+    if _TOP_CLASSES in parameters:
         raise RequestError(f"{where}: classification is not served here; ask /classify?top_k=")
     return _parameter(where, parameters, "binary_data", bool, usual)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
-import sys
 from asyncio import TimerHandle
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,7 +16,9 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from committee.errors import CascadeError, CommitteeError
-from committee.serve.edge import Edge
+from committee.run.runner import Runner
+from committee.serve.app import make_app
+from committee.serve.edge import Edge, log_line
 from committee.serve.served import ServedCascade, Serving
 from committee.serve.settings import Settings
 
@@ -29,27 +30,42 @@ _TOO_LARGE = (
 )
 
 
-async def serve(
-    serving: Serving,
-    app: Edge,
+def run_server(
+    load: Callable[[], Runner],
+    settings: Settings,
     ready: Callable[[ServedCascade, str], None],
     note: Callable[[str], None],
+    *,
+    log: bool = True,
     watched: Path | None = None,
 ) -> None:
-    """Serve until a signal stops the process.
+    """Serve a cascade until a signal stops the process.
 
     Args:
-        serving: What is served; it is loaded here.
-        app: The application.
+        load: Opens the cascade and loads its models.
+        settings: Address, sizes, delays and limits.
         ready: Called with the cascade and the address once requests can be answered.
         note: Called with each message for the operator.
+        log: Write a line of JSON to standard error for each request.
         watched: A file whose change loads the cascade anew; None for none.
 
     Raises:
         CommitteeError: If the address cannot be had, or the cascade cannot be loaded.
     """
-    listening = _socket(serving.settings)
-    server = _Server(serving, app)
+    asyncio.run(_serve(load, settings, ready, note, log, watched))
+
+
+async def _serve(
+    load: Callable[[], Runner],
+    settings: Settings,
+    ready: Callable[[ServedCascade, str], None],
+    note: Callable[[str], None],
+    log: bool,
+    watched: Path | None,
+) -> None:
+    listening = _socket(settings)
+    serving = Serving(load, settings)
+    server = _Server(serving, make_app(serving, log=log_line if log else None))
     running = asyncio.create_task(server.serve(sockets=[listening]))
     helpers: list[asyncio.Task[None]] = []
     try:
@@ -216,9 +232,3 @@ def _protocol(settings: Settings) -> type[HttpToolsProtocol]:
                 self._waiting = None
 
     return Protocol
-
-
-def warn(text: str) -> None:
-    """Write a message for the operator to standard error."""
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()
