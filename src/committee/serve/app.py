@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Sequence
 from typing import Any, TypeVar
 
 from starlette.applications import Starlette
@@ -16,16 +16,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from committee.errors import CommitteeError, RequestError
-from committee.serve.answers import (
-    OUTPUTS,
-    answer_tensors,
-    check_outputs,
-    labels_with_scores,
-)
+from committee.serve.answers import labels_with_scores
 from committee.serve.edge import Edge
-from committee.serve.oip import EXTENSION, JSON_SIZE, read_request, write_response
-from committee.serve.samples import ReadSamples
-from committee.serve.scheduler import Served
+from committee.serve.inference import LARGE, check_model, decided, in_thread, metadata_of
+from committee.serve.inference import infer as infer_body
+from committee.serve.oip import EXTENSION, JSON_SIZE, write_response
 from committee.serve.served import ServedCascade, Serving
 from committee.serve.settings import Settings
 from committee.version import __version__
@@ -33,8 +28,6 @@ from committee.version import __version__
 T = TypeVar("T")
 # The header by which a request says how long it may take.
 DEADLINE = "X-Request-Timeout-Ms"
-# Bodies above this size are read into samples in a thread.
-_LARGE = 2**16
 # Requests of tensors have no body of these types.
 _NOT_TENSORS = ("multipart/", "image/")
 
@@ -103,24 +96,7 @@ async def about_model(request: Request) -> Response:
     """Say which inputs and outputs a cascade has."""
     with _serving(request).use() as served:
         _check_model(request, served)
-        runner = served.runner
-        rows = {"probabilities": [-1, len(served.cascade.classes) or -1]}
-        return JSONResponse(
-            {
-                "name": served.name,
-                "versions": [served.version],
-                "platform": "committee",
-                "inputs": [
-                    {"name": name, "datatype": datatype, "shape": list(shape)}
-                    for name, datatype, shape in served.reader.inputs
-                ],
-                "outputs": [
-                    {"name": name, "datatype": datatype, "shape": rows.get(name, [-1])}
-                    for name, datatype in OUTPUTS.items()
-                    if name != "cost" or runner.unit
-                ],
-            }
-        )
+        return JSONResponse(metadata_of(served))
 
 
 async def infer(request: Request) -> Response:
@@ -129,15 +105,9 @@ async def infer(request: Request) -> Response:
         _check_model(request, served)
         _check_type(request.headers)
         body = await _body(request)
-        asked = read_request(body, request.headers.get(JSON_SIZE))
-        check_outputs(asked.outputs, served.runner)
-        read = await _in_thread(len(body), served.reader.tensors, asked.inputs)
-        made = await _decided(
-            request, served, read, asked.max_stage, "probabilities" in asked.outputs
-        )
-        if len(made) == 1 and made[0].reason:
-            raise RequestError(made[0].reason, 422)
-        tensors = answer_tensors(served.runner, asked, made)
+        json_size, about = request.headers.get(JSON_SIZE), request.scope["committee"]
+        work = infer_body(served, body, json_size, about, _deadline(request))
+        asked, tensors = await _while_connected(request, work)
         content, size = write_response(served.name, served.version, asked, tensors)
         if size is None:
             return Response(content, media_type="application/json")
@@ -155,22 +125,23 @@ async def classify(request: Request) -> Response:
         several = kind == "multipart/form-data"
         if several:
             files = await _files(request.headers, body, served)
-            read = await _in_thread(len(body), served.reader.files, files)
+            read = await in_thread(len(body), served.reader.files, files)
         elif kind == "application/json":
             if not served.runner.task.records:
                 raise RequestError("send an image as JPEG or PNG, not as JSON", 415)
             records = _json(body)
             several = isinstance(records, list)
-            read = await _in_thread(len(body), served.reader.records, records)
+            read = await in_thread(len(body), served.reader.records, records)
         elif kind in ("image/jpeg", "image/png", "application/octet-stream", ""):
-            read = await _in_thread(_LARGE, served.reader.files, [body])
+            read = await in_thread(LARGE, served.reader.files, [body])
         else:
             raise RequestError(
                 f"content type {kind[:60]!r} is not read here; send image/jpeg, image/png, "
                 "multipart/form-data, or records as application/json",
                 415,
             )
-        made = await _decided(request, served, read, last, True)
+        work = decided(served, read, request.scope["committee"], last, True, _deadline(request))
+        made = await _while_connected(request, work)
         if not several:
             return JSONResponse(labels_with_scores(served.runner, made[0], top))
         return JSONResponse(
@@ -181,37 +152,6 @@ async def classify(request: Request) -> Response:
                 for each in made
             ]
         )
-
-
-async def _decided(
-    request: Request,
-    served: ServedCascade,
-    read: ReadSamples,
-    max_stage: int | None,
-    values: bool,
-) -> list[Served]:
-    """Return what is decided on the samples of a request, failed ones too, in their order."""
-    request.scope["committee"]["samples"] = read.count
-    if max_stage is not None and served.runner.graph is not None:
-        raise RequestError(
-            "max_stage: a cascade that is one ONNX file exits where the file says; serve the "
-            "cascade file, or a bundle"
-        )
-    made: list[Served] = []
-    if read.rows:
-        deadline = _number(request, DEADLINE, None, 1, 10**9, header=True)
-        work = served.scheduler.decide(
-            read.samples,
-            max_stage=max_stage,
-            deadline=None if deadline is None else deadline / 1000,
-            values=values,
-        )
-        made = await _while_connected(request, work)
-    decided = dict(zip(read.rows, made, strict=True))
-    return [
-        decided[row] if row in decided else Served(None, None, read.failed[row])
-        for row in range(read.count)
-    ]
 
 
 async def _while_connected(request: Request, work: Awaitable[T]) -> T:
@@ -295,11 +235,10 @@ def _json(body: bytes) -> Any:
         raise RequestError(f"the body is no JSON ({str(error).splitlines()[0]})") from None
 
 
-async def _in_thread(size: int, function: Callable[..., T], *arguments: Any) -> T:
-    """Return what a function makes of a body; in a thread if it is large."""
-    if size < _LARGE:
-        return function(*arguments)
-    return await asyncio.to_thread(function, *arguments)
+def _deadline(request: Request) -> float | None:
+    """Return the seconds that a request may take; None if it does not say."""
+    milliseconds = _number(request, DEADLINE, None, 1, 10**9, header=True)
+    return None if milliseconds is None else milliseconds / 1000
 
 
 def _number(
@@ -315,13 +254,7 @@ def _number(
 
 
 def _check_model(request: Request, served: ServedCascade) -> None:
-    name, version = request.path_params["name"], request.path_params.get("version")
-    if name != served.name:
-        raise RequestError(f"no model {name[:60]!r}; {served.name!r} is served", 404)
-    if version not in (None, served.version):
-        raise RequestError(
-            f"no version {version[:60]!r} of {name!r}; {served.version} is served", 404
-        )
+    check_model(served, request.path_params["name"], request.path_params.get("version"))
 
 
 def _check_type(headers: Headers) -> None:
