@@ -29,11 +29,8 @@ def test_no_module_is_longer_than_580_lines(source):
     assert source.largest[1] <= 580, source.largest
 
 
-# What a user of the package, its program or one option asks for; each brings heavy packages.
+# What a user of the program or of one option asks for; each brings heavy packages.
 LAZY = {
-    ("committee", "committee.run.runner.Runner"),
-    ("committee", "committee.run.open.load"),
-    ("committee", "committee.run.estimator.CommitteeClassifier"),
     ("committee_command", "committee.cli.main"),
     ("committee.cli.serve", "committee.serve.process.run_server"),
     ("committee.cli.verify", "committee.export.torch_module.as_module"),

@@ -3,12 +3,11 @@
 The method is that of Wang et al., "Wisdom of Committees" (ICLR 2022).
 """
 
+from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from committee import errors
-from committee.certificates.certificate import Certificate
-from committee.certificates.certify import Certified, certify
 from committee.errors import CommitteeError, Infeasible
 from committee.pool.evaluate import Evaluation, evaluate
 from committee.pool.metrics import (
@@ -35,6 +34,8 @@ from committee.spec.cost import Cost
 from committee.version import __version__
 
 if TYPE_CHECKING:
+    from committee.certificates.certificate import Certificate
+    from committee.certificates.certify import Certified, certify
     from committee.run.estimator import CommitteeClassifier as CommitteeClassifier
     from committee.run.open import load
     from committee.run.runner import Runner
@@ -78,21 +79,21 @@ __all__ = [
 ]
 
 
+# These are loaded when they are used: the core needs none of them.
+_LATER = {
+    "Certificate": "committee.certificates.certificate",
+    "Certified": "committee.certificates.certify",
+    "CommitteeClassifier": "committee.run.estimator",
+    "Runner": "committee.run.runner",
+    "certify": "committee.certificates.certify",
+    "load": "committee.run.open",
+}
+
+
 def __getattr__(name: str) -> Any:
-    # These need more than the core; they are loaded when they are used.
-    if name == "Runner":
-        from committee.run.runner import Runner
-
-        return Runner
-    if name == "load":
-        from committee.run.open import load
-
-        return load
-    if name == "CommitteeClassifier":
-        from committee.run.estimator import CommitteeClassifier
-
-        return CommitteeClassifier
-    raise AttributeError(f"module 'committee' has no attribute {name!r}")
+    if name not in _LATER:
+        raise AttributeError(f"module 'committee' has no attribute {name!r}")
+    return getattr(import_module(_LATER[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -32,7 +32,6 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, requires
 from importlib.util import find_spec
 
 # With more names than this, an error lists only the nearest.
@@ -222,6 +221,8 @@ def _install_line(*needs: str) -> str:
 
 @lru_cache(maxsize=1)
 def _declared() -> list[str]:
+    from importlib.metadata import PackageNotFoundError, requires
+
     try:
         return requires("committee") or []
     except PackageNotFoundError:  # a copy of the sources that was never installed

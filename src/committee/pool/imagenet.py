@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Collection, Sequence
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 
 # What a pool file writes for these classes.
 IMAGENET = "imagenet"
@@ -21,7 +21,7 @@ _AMBIGUOUS = {"crane": "crane bird", "maillot": "maillot tank suit"}
 @cache
 def _table() -> dict[str, str]:
     """WordNet ids by the names of the classes, in the order of the outputs."""
-    text = files("committee.pool").joinpath("imagenet.csv").read_text(encoding="utf-8")
+    text = Path(__file__).with_name("imagenet.csv").read_text(encoding="utf-8")
     return {row["name"]: row["wnid"] for row in csv.DictReader(text.splitlines())}
 
 

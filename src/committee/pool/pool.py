@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -31,6 +30,9 @@ from committee.spec.model import ImportedModel, KnownModel
 from committee.spec.task import CLASSIFICATION, Task
 from committee.text import counted, human_cost, printable
 
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
 # What tab completion offers.
 _SHOWN = (
     *("calibrations", "costs", "described", "families", "from_arrays", "kind", "labelled_by"),
@@ -44,6 +46,8 @@ _ROWS = 4096
 @cache
 def store_readers() -> dict[str, EntryPoint]:
     """Return what opens a split as a pool, by the name of the index file of its stores."""
+    from importlib.metadata import entry_points
+
     return {each.name: each for each in entry_points(group="committee.stores")}
 
 
