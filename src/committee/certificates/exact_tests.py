@@ -22,21 +22,6 @@ _ROUNDING = 1e-3
 _REACH = 8.0
 
 
-def share_p_value(correct: int, samples: int, share: float) -> float:
-    """Return the p-value of the hypothesis that the true share is less than ``share``.
-
-    It is the binomial tail: the chance of so many correct samples at exactly that share.
-
-    >>> round(share_p_value(10, 10, 0.8), 4)
-    0.1074
-    """
-    from scipy.special import betainc
-
-    if correct <= 0:
-        return 1.0
-    return float(betainc(correct, samples - correct + 1, min(max(share, 0.0), 1.0)))
-
-
 def share_lower_bound(correct: int, samples: int, level: float) -> float:
     """Return the lower bound of a share at a level, one-sided (Clopper and Pearson).
 

@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from committee.arrays import Array
-from committee.certificates.exact_tests import paired_p_value, share_p_value
+from committee.certificates.exact_tests import paired_p_value
 from committee.pool.costs import SampleCost, costs_of_stages, spent_by_stage
 from committee.pool.prefixes import Key, PrefixSource, StageSequence
 from committee.rule.cascade import ALWAYS, NEVER, Cascade
@@ -136,8 +136,23 @@ class Hypothesis:
     def passes(self, wins: int, losses: int, error: float) -> bool:
         """Return True if the samples refuse, at an error, that the gain is too small."""
         if not self.paired:
-            return share_p_value(wins, len(self), -self.slack) <= error
+            return _share_p_value(wins, len(self), -self.slack) <= error
         return paired_p_value(wins, losses, len(self), self.slack, 1 - error) <= error
+
+
+def _share_p_value(correct: int, samples: int, share: float) -> float:
+    """Return the p-value of the hypothesis that the true share is less than ``share``.
+
+    It is the binomial tail: the chance of so many correct samples at exactly that share.
+
+    >>> round(_share_p_value(10, 10, 0.8), 4)
+    0.1074
+    """
+    from scipy.special import betainc
+
+    if correct <= 0:
+        return 1.0
+    return float(betainc(correct, samples - correct + 1, min(max(share, 0.0), 1.0)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,6 +27,7 @@ from committee.pool.pool import Pool
 from committee.pool.pool_model import PoolModel
 from committee.pool.samples import Samples
 from committee.rule.outputs import WITH_CONFIDENCE, Outputs, checked_outputs
+from committee.spec.cost import MEAN, Cost
 from committee.spec.model import KnownModel, ModelSpec, model_from_json, task_of
 from committee.spec.task import CLASSIFICATION, Task
 from committee.store.calibrations import KEY, read_calibrations
@@ -41,7 +42,7 @@ from committee.store.entry import (
     read_index,
     read_manifest,
 )
-from committee.store.sample_costs import read_costs, with_means
+from committee.store.sample_costs import read_costs
 from committee.store.split import read_split
 
 _CHUNKS_A_TASK = 16
@@ -78,10 +79,20 @@ def load_pool(
     outputs = {name: _outputs(each) for name, each in files.items()}
     specs = {name: _spec(name, index["models"][name], root) for name in names}
     costs = {name: read_costs(folder, specs[name], samples) for name in names}
-    specs = {name: with_means(specs[name], costs[name]) for name in names}
+    specs = {name: _with_means(specs[name], costs[name]) for name in names}
     calibrations = read_calibrations(root, names) if calibrated else {}
     models = {n: PoolModel(specs[n], outputs[n], calibrations.get(n), costs[n]) for n in names}
     return cross_fitted(Pool(samples, models, Layout.of(specs), _task(specs.values())))
+
+
+def _with_means(model: KnownModel, costs: Mapping[str, Array]) -> KnownModel:
+    """Return a model that costs what these samples cost on average.
+
+    A mean over the samples of another split says nothing of these and is left out.
+    """
+    means = [Cost(float(each.mean()), unit, "given", MEAN) for unit, each in costs.items()]
+    others = [cost for cost in model.costs if cost.unit not in costs and cost.conditions != MEAN]
+    return replace(model, costs=(*others, *means))
 
 
 def _spec(name: str, data: Mapping[str, Any], root: Path) -> KnownModel:

@@ -4,25 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
 from committee.data.base import (
-    REST,
     BrokenSamplesError,
     Dataset,
     PartDataset,
     content_of,
     find_broken,
-    share,
-    without,
 )
-from committee.errors import ChangedError
-from committee.pool.identity import content_copies, shared
-from committee.pool.samples import Broken, Samples
+from committee.pool.identity import content_copies
+from committee.pool.samples import Broken
 from committee.store.folder import Store
-from committee.store.split import Split, changed_text, known_split, other_splits, store_order
+from committee.store.split import Split, store_order
 
 
 def reconcile(
@@ -86,78 +81,3 @@ def _without(known: Split | None, broken: AbstractSet[str]) -> Split | None:
         return known
     good = np.array([name not in broken for name in known.samples.ids], bool)
     return known.taken(np.flatnonzero(good))
-
-
-def grown_share(whole: Dataset, store: str | Path, fraction: str, seed: int) -> Dataset:
-    """Return a share of every class, consistent with the splits of a store.
-
-    If the split is new, this is :func:`committee.data.base.share`. Otherwise it is the samples
-    of the stored split, and those of the share that are new to the store: the folder may have
-    grown.
-    """
-    part = share(whole, fraction, seed)
-    known = _recorded(Path(store), part.samples)
-    ids = whole.samples.ids
-    if known is None or not known <= set(ids):
-        return part
-    others = {n for each in other_splits(Path(store), part.samples.split) for n in each.samples.ids}
-    new = set(part.samples.ids) - others
-    rows = [row for row, name in enumerate(ids) if name in known or name in new]
-    chosen = np.array(rows, np.int64)
-    return PartDataset(whole, chosen, replace(whole.samples.taken(chosen), rule=part.samples.rule))
-
-
-def _recorded(store: Path, samples: Samples) -> set[str] | None:
-    """Return the ids of the stored split if it was taken by the same rule, else None."""
-    if not (store / samples.split).is_dir():
-        return None
-    known = known_split(store / samples.split, ())
-    if known is None or _share_of(known.samples.rule) != _share_of(samples.rule):
-        return None
-    return {*known.samples.ids, *(broken.id for broken in known.samples.broken)}
-
-
-def _share_of(rule: str) -> str:
-    """Return a rule without its last part, the number of samples."""
-    return rule.rpartition(",")[0]
-
-
-def without_stored_shares(dataset: Dataset, store: str | Path) -> Dataset:
-    """Return a data set without the samples of the store's splits that were taken by fraction.
-
-    It is returned unchanged if its split is not called ``test``, or the store has no such split.
-    """
-    if dataset.samples.split != REST:
-        return dataset
-    others = [each for each in other_splits(Path(store), REST) if each.samples.rule]
-    if not others:
-        return dataset
-    given = replace(dataset.samples, content=content_of(dataset))
-    # Most of such a split is among these samples, unchanged.
-    sources = [s for s in (o.samples for o in others) if 2 * len(shared(s, given).first) > len(s)]
-    if not sources:
-        return dataset
-    ids = set()
-    for each in sources:
-        _refuse_changed(Path(store), each, given)
-        # Renamed samples belong to that split too, and so do its broken ones.
-        ids |= {given.ids[row] for row in shared(each, given).second.tolist()}
-        ids |= {*each.ids, *(broken.id for broken in each.broken)}
-    names = ", ".join(each.split for each in sources)
-    return without(dataset, frozenset(ids), f"what {names} left ({sources[0].rule})")
-
-
-def _refuse_changed(store: Path, split: Samples, given: Samples) -> None:
-    assert split.content is not None
-    assert given.content is not None
-    place = {name: row for row, name in enumerate(given.ids)}
-    then = np.array([row for row, name in enumerate(split.ids) if name in place], np.int64)
-    now = np.array([place[split.ids[row]] for row in then.tolist()], np.int64)
-    # A sample that could not be read may have been fixed.
-    differ = (split.content[then] != given.content[now]) & (split.content[then] != 0)
-    if differ.any():
-        changed = changed_text(split, given, then[differ], now[differ])
-        raise ChangedError(
-            f"{store}: split {split.split!r}, which {given.split!r} is to leave out: {changed}. "
-            "Give the samples as they were, or predict both splits into another store with --out"
-        )

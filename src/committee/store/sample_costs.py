@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,6 @@ from committee.files import disk_errors, sync_folder
 from committee.pool.costs import checked_costs
 from committee.pool.samples import Samples
 from committee.reading import typed
-from committee.spec.cost import MEAN, Cost
 from committee.spec.model import KnownModel
 from committee.store.entry import COSTS, SAMPLES, SCHEMA, read_json, write_json
 
@@ -70,16 +69,6 @@ def splits_by_sample(store: Path, model: str, unit: str) -> list[str]:
     """Return the splits of a store in which a model has costs by sample in a unit."""
     paths = [_path(file.parent, model) for file in sorted(store.glob(f"*/{SAMPLES}"))]
     return [p.parent.parent.name for p in paths if p.exists() and unit in _read(p).units]
-
-
-def with_means(model: KnownModel, costs: Mapping[str, Array]) -> KnownModel:
-    """Return a model that costs what these samples cost on average.
-
-    A mean over the samples of another split says nothing of these and is left out.
-    """
-    means = [Cost(float(each.mean()), unit, "given", MEAN) for unit, each in costs.items()]
-    others = [cost for cost in model.costs if cost.unit not in costs and cost.conditions != MEAN]
-    return replace(model, costs=(*others, *means))
 
 
 def _path(split: Path, model: str) -> Path:
