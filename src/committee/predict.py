@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -13,7 +14,8 @@ import numpy as np
 from committee.arrays import Array
 from committee.data.base import BrokenSamplesError, Dataset, find_broken, map_ahead
 from committee.errors import MisalignedError, UnknownNameError
-from committee.models.base import Model, outputs_of
+from committee.models.base import Model
+from committee.models.failures import Answered, Skipping, answered, joined
 from committee.models.inputs import ModelInputs, inputs_of, prepared
 from committee.models.load import load_models
 from committee.models.pool_file import PoolFile
@@ -25,10 +27,12 @@ from committee.spec.preprocessing import Preprocessing
 from committee.spec.recipe import Recipe
 from committee.store.entry import CHUNK_ROWS, Entry
 from committee.store.folder import writing
+from committee.store.leave_out import leave_out
 from committee.store.reader import load_pool, stored_widths
 from committee.store.reconcile import reconcile
 from committee.store.split import check_split_name
 from committee.store.writer import Writer
+from committee.text import counted, listed
 
 # Called with (samples done, all samples), counted over all models.
 Progress = Callable[[int, int], None]
@@ -36,6 +40,7 @@ Progress = Callable[[int, int], None]
 Note = Callable[[str], None]
 Loaded: TypeAlias = tuple[Model, ModelSpec]
 Inputs: TypeAlias = Mapping[Recipe, ModelInputs]
+Asker: TypeAlias = Callable[[ModelInputs, int], Answered]
 
 DTYPES = ("float32", "float16")
 # Threads that read and prepare images while the models run. On two cores two suffice; more cores
@@ -69,8 +74,8 @@ def predict(
             because rounding depends on it.
         dtype: Type of the stored logits or probabilities: ``float32`` or ``float16``. Decisions
             are always float64.
-        skip_broken: True to skip and record samples that cannot be read. Every new sample is then
-            read once before the models run.
+        skip_broken: True to skip and record samples that cannot be read, and those on which a
+            model fails. Every new sample is then read once before the models run.
         allow_code: Python files and modules that may be run.
         progress: Called with (samples done, all samples), counted over all models.
         note: Called with each message for the user, one line each.
@@ -105,8 +110,8 @@ def predict(
             dataset, split, notes = reconcile(target, dataset, skip_broken)
             samples = dataset.samples
             writers = [
-                target.writer(samples, spec.name, _entry(spec, dataset, batch_size, dtype))
-                for _, spec in loaded
+                target.writer(samples, spec.name, _entry(model, spec, dataset, batch_size, dtype))
+                for model, spec in loaded
             ]
         if samples.broken:
             note(samples.left_out)
@@ -118,11 +123,17 @@ def predict(
         folder = target.root / samples.split
         widths = stored_widths(folder)
         first = _FirstOutputs(samples, {n: widths[n] for n in widths.keys() - {*names}})
+        askers = [_asker(model, spec, skip_broken) for model, spec in loaded]
         try:
-            _fill(loaded, writers, dataset, batch_size, progress, first)
+            failed = _fill(loaded, askers, writers, dataset, batch_size, progress, first)
         except BrokenSamplesError as error:
             target.forget_content(split, {name for name, _ in error.broken})
             raise
+        if failed:
+            split = leave_out(target, split, failed, dict(zip(names, writers, strict=True)))
+            samples = split.samples
+            for line in _failures(names, askers, samples, len(failed)):
+                note(line)
     for name in names:
         own = load_pool(folder, [name])
         for line in notes_on(
@@ -203,14 +214,15 @@ def _stated(loaded: Sequence[Loaded]) -> list[str]:
     return [f"{name}: {text}" for name, text in states.items() if text]
 
 
-def _entry(spec: ModelSpec, dataset: Dataset, batch_size: int, dtype: str) -> Entry:
+def _entry(model: Model, spec: ModelSpec, dataset: Dataset, batch_size: int, dtype: str) -> Entry:
     samples = dataset.samples
     return Entry(
         kind=spec.kind,
         samples=samples.ids_fingerprint,
         classes=samples.classes_fingerprint,
         fingerprint=spec.fingerprint,
-        batch_size=batch_size,
+        # Of calls for single samples nothing depends on the batch.
+        batch_size=1 if getattr(model, "one_by_one", False) else batch_size,
         dtype="float64" if spec.kind == "decisions" else dtype,
         rows=len(samples),
     )
@@ -230,56 +242,103 @@ class _Batch:
     last: bool
 
 
+def _asker(model: Model, spec: ModelSpec, skip_broken: bool) -> Asker:
+    """Return what runs a model on a batch, given it and the number of its first sample."""
+    return Skipping(model, spec) if skip_broken else partial(answered, model, spec)
+
+
+def _failures(
+    names: Sequence[str], askers: Sequence[Asker], samples: Samples, failed: int
+) -> Iterator[str]:
+    """Yield a line on the samples that were left out, and on each model that was asked anew."""
+    for name, asker in zip(names, askers, strict=True):
+        if isinstance(asker, Skipping) and asker.alone:
+            yield f"{name}: samples of a batch were tried one by one, because: {asker.alone}"
+    shown = [f"{each.id} ({each.reason})" for each in samples.broken[-failed:]]
+    yield (
+        f"models failed on {counted(failed, 'sample')}, left out of {samples.split} until the same "
+        f"command is run again: {listed(shown)}"
+    )
+
+
+class _Growing:
+    """The outputs of one model on a chunk, as far as they are computed."""
+
+    def __init__(self, writer: Writer, chunk: int) -> None:
+        self._writer, self._chunk = writer, chunk
+        stored = writer.first_rows(chunk)
+        # Numbers of rows within the chunk, with their outputs; the last of a row counts.
+        self._parts = [] if stored is None else [(np.arange(len(stored)), stored)]
+        self._holes = set(writer.holes(chunk))
+
+    def add(self, rows: Array, own: Answered) -> None:
+        """Add the outputs on some samples: holes of the first rows, and rows that follow."""
+        within = rows - self._chunk * CHUNK_ROWS
+        self._parts.append((within, own.outputs))
+        self._holes.difference_update(within.tolist())
+        self._holes.update(within[[*own.failed]].tolist())
+
+    def write(self) -> None:
+        """Write what there is."""
+        if not self._parts:
+            return
+        rows = np.concatenate([within for within, _ in self._parts])
+        place = np.empty(int(rows.max()) + 1, np.int64)
+        place[rows] = np.arange(len(rows))
+        outputs = joined([outputs for _, outputs in self._parts])
+        self._writer.write(self._chunk, outputs.rows(place), self._holes)
+
+
 def _fill(
     loaded: Sequence[Loaded],
+    askers: Sequence[Asker],
     writers: Sequence[Writer],
     dataset: Dataset,
     batch_size: int,
     progress: Progress | None,
     checks: _FirstOutputs,
-) -> None:
-    """Compute what the writers lack, chunk by chunk; each image is read once for all models."""
+) -> dict[int, str]:
+    """Compute what the writers lack, chunk by chunk; each image is read once for all models.
+
+    Returns:
+        Why a model failed, by number of the sample.
+    """
     total = len(dataset.samples) * len(writers)
     done = sum(writer.rows_done for writer in writers)
     if progress is not None:
         progress(done, total)
-    parts: dict[int, list[Outputs]] = {}
+    growing: dict[int, _Growing] = {}
+    failed: dict[int, str] = {}
     work = _Reader(dataset, [spec.preprocessing for _, spec in loaded])
     batches = _batches(writers, len(dataset.samples), batch_size)
     for batch, inputs in _named_if_broken(
         map_ahead(work, batches, THREADS, THREADS + 1), dataset, writers
     ):
-        for i in batch.due:
-            spec = loaded[i][1]
-            if i not in parts:
-                first_rows = writers[i].first_rows(batch.chunk)
-                parts[i] = [] if first_rows is None else [first_rows]
-            try:
-                outputs = _outputs_of(loaded[i], batch, inputs)
-            except BaseException:
-                _keep(batch, parts, writers)
-                raise
-            checks.check(spec, outputs)
-            parts[i].append(outputs)
+        try:
+            for i in batch.due:
+                spec = loaded[i][1]
+                if i not in growing:
+                    growing[i] = _Growing(writers[i], batch.chunk)
+                own = askers[i](inputs[spec.preprocessing], int(batch.rows[0]))
+                checks.check(spec, own.outputs)
+                growing[i].add(batch.rows, own)
+                if own.error is not None:
+                    raise own.error
+                for row, reason in own.failed.items():
+                    failed.setdefault(int(batch.rows[row]), reason)
+        except BaseException:
+            # Nothing is computed twice.
+            for each in growing.values():
+                each.write()
+            raise
         done += len(batch.rows) * len(batch.due)
         if progress is not None:
             progress(done, total)
         if batch.last:
-            for i, part in parts.items():
-                writers[i].write(batch.chunk, joined(part))
-            parts = {}
-
-
-def _outputs_of(loaded: Loaded, batch: _Batch, inputs: Inputs) -> Outputs:
-    model, spec = loaded
-    return outputs_of(model, spec, inputs[spec.preprocessing], int(batch.rows[0]))
-
-
-def _keep(batch: _Batch, parts: Mapping[int, list[Outputs]], writers: Sequence[Writer]) -> None:
-    """Write the outputs of a chunk that a failure ends, so that nothing is computed twice."""
-    for i, part in parts.items():
-        if part:
-            writers[i].write(batch.chunk, joined(part))
+            for each in growing.values():
+                each.write()
+            growing = {}
+    return failed
 
 
 class _Reader:
@@ -319,18 +378,19 @@ class _Reader:
 
 def _batches(writers: Sequence[Writer], count: int, batch_size: int) -> Iterator[_Batch]:
     """Yield the batches of all chunks that some model lacks; none crosses a chunk."""
-    lacking: dict[int, dict[int, int]] = {}
-    for i, writer in enumerate(writers):
-        for chunk in writer.missing:
-            stored = writer.first_rows(chunk)
-            lacking.setdefault(chunk, {})[i] = 0 if stored is None else len(stored)
-    for chunk in sorted(lacking):
+    for chunk in sorted({chunk for writer in writers for chunk in writer.missing}):
+        lacking = [writer.lacking(chunk) for writer in writers]
+        found: list[tuple[Array, list[int]]] = []
         start, stop = chunk * CHUNK_ROWS, min((chunk + 1) * CHUNK_ROWS, count)
-        begin = start + min(lacking[chunk].values())
-        for first in range(begin, stop, batch_size):
-            due = tuple(i for i, stored in lacking[chunk].items() if start + stored <= first)
-            rows = np.arange(first, min(first + batch_size, stop))
-            yield _Batch(chunk, rows, due, first + batch_size >= stop)
+        for first in range(start, stop, batch_size):
+            # Models lack the same rows, unless one failed on some of them before.
+            due: dict[bytes, tuple[Array, list[int]]] = {}
+            for i, own in enumerate(lacking):
+                rows = own[(own >= first) & (own < first + batch_size)]
+                due.setdefault(rows.tobytes(), (rows, []))[1].append(i)
+            found += [each for each in due.values() if len(each[0])]
+        for number, (rows, models) in enumerate(found, 1):
+            yield _Batch(chunk, rows, tuple(models), number == len(found))
 
 
 def _named_if_broken(
@@ -346,14 +406,3 @@ def _named_if_broken(
         missing = missing[missing < len(dataset.samples)]
         broken = find_broken(dataset, missing, THREADS)
         raise BrokenSamplesError(broken, len(dataset.samples), error.where) from None
-
-
-def joined(parts: Sequence[Outputs]) -> Outputs:
-    """Return the outputs of consecutive batches as one."""
-    if len(parts) == 1:
-        return parts[0]
-    values = np.concatenate([part.values for part in parts])
-    if parts[0].confidence is None:
-        return Outputs(parts[0].kind, values)
-    scores = [part.confidence for part in parts if part.confidence is not None]
-    return Outputs(parts[0].kind, values, np.concatenate(scores))

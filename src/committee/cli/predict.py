@@ -34,7 +34,13 @@ def predict(
     rows: opt.Rows = None,
     fraction: opt.Fraction = None,
     seed: opt.Seed = None,
-    skip_broken: opt.SkipBroken = False,
+    skip_broken: Annotated[
+        bool,
+        typer.Option(
+            "--skip-broken",
+            help="Skip samples that cannot be read or on which a model fails, and name them.",
+        ),
+    ] = False,
     unlabelled: Annotated[
         bool, typer.Option("--unlabelled", help="Read no labels; committee relabel adds them.")
     ] = False,

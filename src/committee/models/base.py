@@ -138,7 +138,8 @@ class Model(Protocol):
 
     It may also have: ``keeps_input``, True if it never changes its input in place (others are given
     a copy); ``takes``, what it declares of its input, for errors; ``macs_unknown``, why
-    :attr:`macs` is None; ``states``, what people should know of its inputs.
+    :attr:`macs` is None; ``states``, what people should know of its inputs; ``one_by_one``, True if
+    samples of a batch are calls of their own.
     """
 
     @property
@@ -234,16 +235,27 @@ def usable_outputs_of(
         if answer is None:
             raise
         reasons = {row: f"{where}: {reason}" for row, reason in error.reasons.items()}
-    values, confidence = _rows(spec, answer, len(inputs))
+    outputs, wrong = usable_answer(spec, answer, len(inputs))
+    return outputs, {**wrong, **reasons}
+
+
+def usable_answer(spec: ModelSpec, answer: Any, samples: int) -> tuple[Outputs, Mapping[int, str]]:
+    """Return the outputs in an answer, all classes alike where it has NaN, and such rows.
+
+    Raises:
+        ModelError, ShapeError: If it has not one row a sample, or cannot be used.
+    """
+    where = f"model {spec.name!r}"
+    values, confidence = _rows(spec, answer, samples)
     try:
-        return checked_outputs(where, spec.kind, values, confidence), reasons
+        return checked_outputs(where, spec.kind, values, confidence), {}
     except NotFiniteError:
         scores = np.array(values if confidence is None else confidence)
         wrong = np.flatnonzero(~usable_rows(scores, spec.kind))
         scores[wrong] = 1 / scores.shape[1] if spec.kind == "probabilities" else 0
         usable = (scores, None) if confidence is None else (values, scores)
         broken = dict.fromkeys(wrong.tolist(), f"{where}: NaN or infinite outputs")
-        return checked_outputs(where, spec.kind, *usable), broken | reasons
+        return checked_outputs(where, spec.kind, *usable), broken
 
 
 def _neutral(spec: ModelSpec, samples: int, classes: int) -> Any:

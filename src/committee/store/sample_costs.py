@@ -55,6 +55,20 @@ def write_costs(
         )
 
 
+def keep_costs(split: Path, samples: Samples, fewer: Samples, rows: Array) -> None:
+    """Keep what some of the samples cost, ``rows`` of them, in every model of a split."""
+    for path in sorted((split / COSTS).glob("*.json")):
+        units = {
+            unit: _numbers(path, digits, samples)[rows].astype(">f8").tobytes().hex()
+            for unit, digits in _known(path, samples).items()
+        }
+        if units:
+            with disk_errors(path, StoreError):
+                write_json(
+                    path, {"schema": SCHEMA, "samples": fewer.ids_fingerprint, "units": units}, None
+                )
+
+
 def read_costs(split: Path, model: KnownModel, samples: Samples) -> dict[str, Array]:
     """Return what each sample cost in a model, by unit; shape (N,)."""
     path = _path(split, model.name)

@@ -10,9 +10,9 @@ the right chunks of the old file and those of the folder.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -92,8 +92,8 @@ class Writer:
 
     def first_rows(self, chunk: int) -> Outputs | None:
         """Return the first rows of an incomplete chunk, or None if there are none."""
-        rows = self._usable(chunk)
-        if not 0 < rows < self._rows_in(chunk):
+        rows = self._first(chunk)
+        if not rows or (rows == self._rows_in(chunk) and not self.holes(chunk)):
             return None
         data = self._stored[chunk].read()
         block = np.frombuffer(data, self._entry.dtype).reshape(-1, self._width)[:rows]
@@ -103,8 +103,24 @@ class Writer:
             return Outputs("outcomes", block[:, 0], block[:, 1])
         return Outputs(self._entry.kind, block)
 
-    def write(self, chunk: int, outputs: Outputs) -> None:
-        """Write one chunk: ``CHUNK_ROWS`` rows, fewer only at the end."""
+    def holes(self, chunk: int) -> tuple[int, ...]:
+        """Return which of the first rows of a chunk are not outputs, because the model failed."""
+        if chunk not in self._stored:
+            return ()
+        return tuple(row for row in self._stored[chunk].holes if row < self._first(chunk))
+
+    def lacking(self, chunk: int) -> Array:
+        """Return the rows of a chunk that have no outputs yet, rising, counted from 0 overall."""
+        rows = np.arange(self._rows_in(chunk))
+        first, holes = self._first(chunk), self.holes(chunk)
+        missing: Array = rows[(rows >= first) | np.isin(rows, holes)] + chunk * CHUNK_ROWS
+        return missing
+
+    def write(self, chunk: int, outputs: Outputs, holes: Collection[int] = ()) -> None:
+        """Write one chunk: ``CHUNK_ROWS`` rows, fewer only at the end or if more will follow.
+
+        What stands in rows of ``holes``, counted within the chunk, means nothing.
+        """
         block = self._block(outputs, chunk)
         self._width = self._width or block.shape[1]
         if block.shape[1] != self._width:
@@ -116,7 +132,8 @@ class Writer:
         name = name_of(start, end)
         with disk_errors(self._part, StoreError):
             chunks = self._opened_chunks()
-            chunks.write(name, block.tobytes(), f"{self._width}:{self._ids(start, end)}")
+            content = _content(self._width, self._ids(start, end), holes)
+            chunks.write(name, block.tobytes(), content)
         self._stored[chunk] = self._rows(chunks, name)
         if not self.missing:
             self._finish()
@@ -126,18 +143,51 @@ class Writer:
         if self._is_finished:
             return
         self._width = outputs.values.shape[1] if outputs.confidence is None else 2
+        starts = range(0, self._entry.rows, CHUNK_ROWS)
+        self._write_blocks(
+            self._block(outputs.rows(slice(start, start + CHUNK_ROWS)), start // CHUNK_ROWS)
+            for start in starts
+        )
+
+    def keep(self, rows: Array, samples: Samples) -> None:
+        """Keep only some rows, which are complete, as the finished file of these samples."""
+        blocks = self._blocks_of(rows)
+        self._entry = replace(self._entry, rows=len(rows), samples=samples.ids_fingerprint)
+        self._samples = samples
+        self._write_blocks(blocks)
+        if self._part.exists():
+            self._opened_chunks().close()
+            remove_folder(self._part)
+
+    def _blocks_of(self, rows: Array) -> Iterator[Array]:
+        """Yield some stored rows, rising, in blocks of a chunk."""
+        waiting = np.empty((0, self._width), self._entry.dtype)
+        for chunk in range(self._count):
+            data = np.frombuffer(self._stored[chunk].read(), self._entry.dtype)
+            own = rows[(rows >= chunk * CHUNK_ROWS) & (rows < (chunk + 1) * CHUNK_ROWS)]
+            some = data.reshape(-1, self._width)[own - chunk * CHUNK_ROWS]
+            waiting = np.concatenate([waiting, some])
+            while len(waiting) >= CHUNK_ROWS:
+                yield waiting[:CHUNK_ROWS]
+                waiting = waiting[CHUNK_ROWS:]
+        if len(waiting):
+            yield waiting
+
+    def _write_blocks(self, blocks: Iterable[Array]) -> None:
+        """Write blocks of a chunk, shape (n, width), as the finished file."""
         parts: list[Part] = []
 
-        def blocks() -> Iterator[bytes]:
-            for start in range(0, self._entry.rows, CHUNK_ROWS):
-                rows = outputs.rows(slice(start, start + CHUNK_ROWS))
-                data = self._block(rows, start // CHUNK_ROWS).tobytes()
-                ids = self._ids(start, start + len(rows))
-                parts.append(Part(len(rows), zlib.crc32(data), ids))
+        def data_of() -> Iterator[bytes]:
+            start = 0
+            for block in blocks:
+                data = block.tobytes()
+                ids = self._ids(start, start + len(block))
+                parts.append(Part(len(block), zlib.crc32(data), ids))
+                start += len(block)
                 yield data
 
         with disk_errors(self._final, StoreError):
-            self._write_final(blocks())
+            self._write_final(data_of())
             self._write_manifest(parts)
 
     @property
@@ -148,7 +198,11 @@ class Writer:
         return min(CHUNK_ROWS, self._entry.rows - chunk * CHUNK_ROWS)
 
     def _usable(self, chunk: int) -> int:
-        """Return how many first rows of a chunk can be used: all, or those of whole batches."""
+        """Return how many rows of a chunk need not be computed again."""
+        return self._first(chunk) - len(self.holes(chunk))
+
+    def _first(self, chunk: int) -> int:
+        """Return how many first rows of a chunk were computed: all, or those of whole batches."""
         rows = self._stored[chunk].part.rows if chunk in self._stored else 0
         if rows == self._rows_in(chunk):
             return rows
@@ -186,7 +240,7 @@ class Writer:
         for name, chunk in sorted(chunks.done.items()):
             start, end = rows_of(name)
             number, rest = divmod(start, CHUNK_ROWS)
-            if not rest and chunk.content.partition(":")[2] == self._ids(start, end):
+            if not rest and chunk.content.split(":")[1:2] == [self._ids(start, end)]:
                 numbers.add(name)
                 self._width = chunks.width(chunk)
                 self._stored[number] = self._rows(chunks, name)
@@ -195,12 +249,14 @@ class Writer:
                 f"{self._part}: was begun with other samples. Use the same, or delete that folder"
             )
         chunks.forget(chunks.done.keys() - numbers)
-        return {rows_of(name)[0] // CHUNK_ROWS for name in chunks.damaged}
+        # A chunk that has grown since, and whose holes were filled, is not damaged.
+        return {rows_of(name)[0] // CHUNK_ROWS for name in chunks.damaged} - set(self._stored)
 
     def _rows(self, chunks: _ModelChunks, name: str) -> _Rows:
         start, end = rows_of(name)
         part = Part(end - start, chunks.done[name].crc32, self._ids(start, end))
-        return _Rows(part, partial(chunks.bytes_of, name), chunks.path(name))
+        holes = _holes(chunks.done[name])
+        return _Rows(part, partial(chunks.bytes_of, name), chunks.path(name), holes)
 
     def _opened_chunks(self) -> _ModelChunks:
         """Return the folder of chunks, which is made if it is not there."""
@@ -283,7 +339,8 @@ def _changed(final: Path, key: str, then: object, now: object) -> ChangedError:
 class _ModelChunks(Chunks):
     """Chunks of one model's outputs, in one file, each in its place.
 
-    Their content is the width of a row and a fingerprint of their samples' ids. Between the moment
+    Their content is the width of a row, a fingerprint of their samples' ids, and which rows are
+    without outputs, if any are. Between the moment
     at which the file gets its final name and that at which the manifest is written, the chunks are
     found under the final name.
     """
@@ -326,12 +383,24 @@ class _ModelChunks(Chunks):
 class _Rows:
     """The first rows of a chunk that are stored.
 
-    ``file`` is the file of all chunks, if they are in the folder.
+    ``file`` is the file of all chunks, if they are in the folder; ``holes`` are rows without
+    outputs.
     """
 
     part: Part
     read: Callable[[], bytes]
     file: Path | None = None
+    holes: tuple[int, ...] = ()
+
+
+def _content(width: int, ids: str, holes: Collection[int]) -> str:
+    rows = [",".join(map(str, sorted(holes)))] if holes else []
+    return ":".join([str(width), ids, *rows])
+
+
+def _holes(chunk: Chunk) -> tuple[int, ...]:
+    rows = chunk.content.partition(":")[2].partition(":")[2]
+    return tuple(map(int, rows.split(","))) if rows else ()
 
 
 def _read_at(path: Path, start: int, size: int) -> bytes:
