@@ -213,7 +213,7 @@ class _FunctionModel:
         self, function: Callable[[Array], Any], fingerprint: str, output: str = ""
     ) -> None:
         self._function, self._output, self._pid = function, output, os.getpid()
-        self.one_by_one = isinstance(function, AsyncCalls)
+        self.one_by_one = isinstance(function, _AsyncCalls)
         self.fingerprint = fingerprint
 
     def at(self, spec: ModelSpec) -> _FunctionModel:
