@@ -15,13 +15,13 @@ from committee.arrays import Array
 from committee.data.base import BrokenSamplesError, Dataset, find_broken, map_ahead
 from committee.errors import MisalignedError, UnknownNameError
 from committee.models.base import Model
-from committee.models.failures import Answered, Skipping, answered, joined
+from committee.models.failures import Answered, Skipping, answered
 from committee.models.inputs import ModelInputs, inputs_of, prepared
 from committee.models.load import load_models
 from committee.models.pool_file import PoolFile
 from committee.pool.plausibility import check_alike, check_classes, check_declared, notes_on
 from committee.pool.samples import Samples
-from committee.rule.outputs import Outputs
+from committee.rule.outputs import Outputs, joined
 from committee.spec.model import ModelSpec
 from committee.spec.preprocessing import Preprocessing
 from committee.spec.recipe import Recipe

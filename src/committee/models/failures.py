@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-
 from committee.errors import CommitteeError, ModelError
 from committee.models.base import (
     Model,
@@ -16,7 +14,7 @@ from committee.models.base import (
     usable_answer,
 )
 from committee.models.inputs import ModelInputs
-from committee.rule.outputs import Outputs
+from committee.rule.outputs import Outputs, joined
 from committee.spec.model import ModelSpec
 
 # A model that fails on so many samples in a row does not answer at all.
@@ -137,14 +135,3 @@ class Skipping:
                 f"{reason.removeprefix(where)}. What was computed is kept; run again to go on"
             ),
         )
-
-
-def joined(parts: list[Outputs]) -> Outputs:
-    """Return the outputs of consecutive batches as one."""
-    if len(parts) == 1:
-        return parts[0]
-    values = np.concatenate([part.values for part in parts])
-    if parts[0].confidence is None:
-        return Outputs(parts[0].kind, values)
-    scores = [part.confidence for part in parts if part.confidence is not None]
-    return Outputs(parts[0].kind, values, np.concatenate(scores))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -66,6 +67,17 @@ class Outputs:
             return self.values
         classes: Array = self.values.argmax(axis=1)
         return classes
+
+
+def joined(parts: Sequence[Outputs]) -> Outputs:
+    """Return the outputs of consecutive batches as one."""
+    if len(parts) == 1:
+        return parts[0]
+    values = np.concatenate([part.values for part in parts])
+    if parts[0].confidence is None:
+        return Outputs(parts[0].kind, values)
+    scores = [part.confidence for part in parts if part.confidence is not None]
+    return Outputs(parts[0].kind, values, np.concatenate(scores))
 
 
 def checked_outputs(

@@ -18,9 +18,9 @@ import numpy as np
 from committee.arrays import Array
 from committee.errors import CommitteeError
 from committee.models.inputs import ModelInputs
-from committee.predict import joined
 from committee.rule.cascade import Cascade
 from committee.rule.flow import Answers, Decisions, Flow, Request, Rule, decide
+from committee.rule.outputs import joined
 from committee.run.sample_batch import SampleBatch, joined_inputs
 from committee.spec.model import ModelSpec
 from committee.spec.recipe import Recipe

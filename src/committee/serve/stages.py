@@ -16,10 +16,9 @@ import numpy as np
 from committee.arrays import Array
 from committee.errors import CommitteeError
 from committee.models.inputs import RawSamples
-from committee.predict import joined
 from committee.rule.cascade import ALWAYS, Cascade, Stage
 from committee.rule.flow import joined_decisions
-from committee.rule.outputs import Outputs
+from committee.rule.outputs import Outputs, joined
 from committee.run.batching import Gathered
 from committee.run.runner import Runner
 from committee.run.sample_batch import SampleBatch
