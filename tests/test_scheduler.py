@@ -1,9 +1,12 @@
-"""Batches across requests: the scheduler decides as the online runner does."""
+"""Batches across requests: the scheduler decides as the online runner does, and fails alone."""
 
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,11 +14,17 @@ import pytest
 
 from committee import Cascade, Runner
 from committee.embedded import embedded_images
+from committee.errors import CascadeError, RequestError
+from committee.models.load import load_model
+from committee.models.pool_file import read_pool_file
+from committee.rule.scores import softmax
 from committee.serve.observers import Observer
-from committee.serve.scheduler import Scheduler
+from committee.serve.scheduler import Scheduler, Served, chosen
 from committee.serve.settings import Settings
-from committee.serve.stages import stages_of
+from committee.serve.stages import limited, stages_of
 from export_world import embedded
+from record_world import write_pool as write_records
+from small_world import CLASSES, code_of, images, write_pool
 
 CHAIN = Cascade.of(["nano", "tiny", "small"], [0.9, 0.9])
 IMAGES: Any = embedded_images("test").read(np.arange(200))
@@ -79,3 +88,263 @@ def test_decisions_are_those_of_the_online_runner(runner: Runner, workers, max_b
     reached = [sum(d.stage >= stage for d in alone) for stage in range(3)]
     assert [sum(n for k, n in log.batches if k == stage) for stage in range(3)] == reached
     assert max(n for k, n in log.batches if k == 0) <= max_batch[0]
+
+
+def test_a_limit_is_a_shorter_cascade_for_the_samples_that_have_it(runner: Runner) -> None:
+    async def work(scheduler: Scheduler) -> Any:
+        limits = (0, 1, 2, 7, None)
+        calls = [
+            scheduler.decide(IMAGES[i : i + 20], max_stage=limits[i // 20 % 5], values=i >= 100)
+            for i in range(0, 200, 20)
+        ]
+        return await asyncio.gather(*calls)
+
+    answers = scheduled(runner, work)
+    rules = [limited(runner.cascade, stage) for stage in (0, 1)] + [runner.cascade] * 3
+    for number, answer in enumerate(answers):
+        some = IMAGES[number * 20 : number * 20 + 20]
+        wanted = Runner(rules[number % 5], threads=1).decide(some)
+        assert [each.decision.class_index for each in answer] == wanted.predicted.tolist()
+        assert [each.decision.stage for each in answer] == wanted.stage.tolist()
+        if number < 5:
+            assert {each.values is None for each in answer} == {True}
+        else:
+            shares = softmax(np.stack([each.values for each in answer]))
+            scores = [each.decision.confidence for each in answer]
+            assert shares.max(axis=1) == pytest.approx(scores, 1e-6)
+
+
+# Each sample says by its first pixel what a model does with it.
+FAULTY = """
+import threading
+import numpy as np
+
+gate, began = threading.Event(), threading.Event()
+
+def _model(name, fault):
+    matrix = np.random.default_rng(len(name)).normal(size=(16, 3)).astype(np.float32)
+    def run(batch):
+        rows = batch.reshape(len(batch), -1)
+        said = np.rint(rows[:, 0] * 127.5 + 127.5)
+        if (said == 9).any():
+            began.set()
+            gate.wait(30)
+        if (said == fault).any():
+            raise ValueError(f"{name} cannot")
+        z = rows @ matrix
+        z[said == fault + 1] = np.nan
+        return z
+    return run
+
+def one():
+    return _model("one", 1)
+
+def second():
+    return _model("second", 3)
+"""
+RAISES, GIVES_NAN, RAISES_LATE, GIVES_NAN_LATE, WAITS = 1, 2, 3, 4, 9
+WHY = {
+    RAISES: "model 'one'",
+    GIVES_NAN: "model 'one': NaN",
+    RAISES_LATE: "model 'two'",
+    GIVES_NAN_LATE: "model 'two': NaN",
+}
+
+
+class Faulty:
+    """A runner of two models that fail, or wait, where a sample says so."""
+
+    def __init__(self, folder: Path, named: bool = True) -> None:
+        path = write_pool(folder)
+        path.write_text(path.read_text().replace(":two", ":second"))
+        (folder / "models.py").write_text(FAULTY)
+        code = code_of(path)
+        known = [load_model(spec, code)[1] for spec in read_pool_file(path).models]
+        cascade = replace(
+            Cascade.of(["one", "two"], [1.0]),
+            models={spec.name: spec for spec in known},
+            classes=CLASSES if named else (),
+        )
+        self.runner = Runner(cascade, allow_code=code)
+        self.module: Any = sys.modules[f"committee source {folder / 'models.py'}"]
+
+    async def waits(self) -> None:
+        """Come back when a batch waits at the gate."""
+        await asyncio.to_thread(self.module.began.wait, 30)
+
+
+@pytest.fixture
+def faulty(tmp_path: Path) -> Faulty:
+    return Faulty(tmp_path)
+
+
+def saying(what: list[int]) -> Any:
+    made = images(len(what))
+    made[:, 0, 0] = what
+    return made
+
+
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize("max_batch", [1, 5, 64])
+def test_a_sample_fails_alone(tmp_path: Path, max_batch: int, named: bool) -> None:
+    faulty = Faulty(tmp_path, named)
+    said = np.random.default_rng(0).choice([0, 0, 0, 0, 1, 2, 3, 4], 120).tolist()
+    log = Log()
+
+    async def work(scheduler: Scheduler) -> Any:
+        some = saying(said)
+        parts = [scheduler.decide(some[i : i + 7]) for i in range(0, 120, 7)]
+        return [each for part in await asyncio.gather(*parts) for each in part]
+
+    answers: list[Served] = scheduled(faulty.runner, work, log, max_batch=(max_batch,))
+    for image, what, each in zip(saying(said), said, answers, strict=True):
+        if what == 0:
+            wanted = faulty.runner(image)
+            assert each.decision is not None, each.reason
+            assert (each.decision.class_index, each.decision.stage) == (wanted.class_index, 1)
+        else:
+            assert each.decision is None
+            assert WHY[what] in each.reason
+    assert sum(failed for _, failed in log.exits) == sum(map(bool, said))
+
+
+def test_all_that_is_sent_may_fail(faulty: Faulty) -> None:
+    async def work(scheduler: Scheduler) -> Any:
+        return await scheduler.decide(saying([RAISES] * 5))
+
+    assert all(WHY[RAISES] in each.reason for each in scheduled(faulty.runner, work))
+
+
+def test_who_cancels_frees_a_place(faulty: Faulty) -> None:
+    async def work(scheduler: Scheduler) -> Any:
+        held = asyncio.create_task(scheduler.decide(saying([WAITS])))
+        await faulty.waits()
+        waiting = asyncio.create_task(scheduler.decide(saying([0] * 3)))
+        await asyncio.sleep(0)
+        with pytest.raises(RequestError, match="queue is full") as full:
+            await scheduler.decide(saying([0]))
+        assert full.value.status == 503
+        assert 1 <= scheduler.retry_after() <= 60
+        waiting.cancel()
+        held.cancel()
+        await asyncio.wait([waiting, held])
+        assert scheduler.idle
+        last = asyncio.create_task(scheduler.decide(saying([0] * 4)))
+        faulty.module.gate.set()
+        return await last
+
+    answers = scheduled(faulty.runner, work, queue=4)
+    assert [each.decision.stage for each in answers] == [1] * 4
+
+
+def test_a_request_larger_than_the_queue_can_never_be_answered(runner: Runner) -> None:
+    async def work(scheduler: Scheduler) -> Any:
+        with pytest.raises(RequestError, match="the queue has 4 places") as large:
+            await scheduler.decide(IMAGES[:5])
+        assert large.value.status == 413
+
+    scheduled(runner, work, queue=4)
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_late_request_is_refused_and_frees_its_places(faulty: Faulty, own: bool) -> None:
+    async def work(scheduler: Scheduler) -> Any:
+        deadline = {"deadline": 0.01} if own else {}
+        with pytest.raises(RequestError, match=r"within 0\.01 s on 2 of 2") as late:
+            await scheduler.decide(saying([WAITS, 0]), **deadline)
+        assert late.value.status == 504
+        assert scheduler.idle
+        faulty.module.gate.set()
+        return await scheduler.decide(saying([0]), deadline=60)
+
+    assert scheduled(faulty.runner, work, deadline=60 if own else 0.01)[0].decision is not None
+
+
+def test_a_model_that_hangs_is_noticed_until_it_goes_on(faulty: Faulty) -> None:
+    async def work(scheduler: Scheduler) -> Any:
+        held = asyncio.create_task(scheduler.decide(saying([WAITS])))
+        await faulty.waits()
+        waiting = asyncio.create_task(scheduler.decide(saying([0])))
+        for each in (held, waiting):
+            with pytest.raises(RequestError, match="model one hangs") as hangs:
+                await each
+            assert hangs.value.status == 503
+        with pytest.raises(RequestError, match="hangs"):
+            await scheduler.decide(saying([0]))
+        faulty.module.gate.set()
+        while scheduler.hanging:
+            await asyncio.sleep(0.001)
+        return await scheduler.decide(saying([0]))
+
+    assert scheduled(faulty.runner, work, hang=0.02)[0].decision is not None
+
+
+def test_what_is_under_way_ends_before_it_closes(faulty: Faulty) -> None:
+    async def work(scheduler: Scheduler) -> Any:
+        held = asyncio.create_task(scheduler.decide(saying([WAITS, 0])))
+        await faulty.waits()
+        closing = asyncio.create_task(scheduler.close(30))
+        await asyncio.sleep(0)
+        with pytest.raises(RequestError, match="the server stops") as stops:
+            await scheduler.decide(saying([0]))
+        assert stops.value.status == 503
+        faulty.module.gate.set()
+        await closing
+        return await held
+
+    assert [each.decision.stage for each in scheduled(faulty.runner, work)] == [1, 1]
+
+
+def test_what_does_not_end_in_time_is_refused_when_it_closes(faulty: Faulty) -> None:
+    async def work(scheduler: Scheduler) -> Any:
+        held = asyncio.create_task(scheduler.decide(saying([WAITS])))
+        await faulty.waits()
+        await scheduler.close(0)
+        with pytest.raises(RequestError, match="the server stops"):
+            await held
+        faulty.module.gate.set()
+
+    scheduled(faulty.runner, work)
+
+
+def test_records_are_decided_too(tmp_path: Path) -> None:
+    path = write_records(tmp_path)
+    code = code_of(path)
+    known = [load_model(spec, code)[1] for spec in read_pool_file(path).models]
+    models = {spec.name: spec for spec in known}
+    cascade = replace(Cascade.of(["small", "large"], [0.7]), models=models, classes=("no", "yes"))
+    runner = Runner(cascade, allow_code=code)
+    texts = ["a good film", "a great film", "awful", "the film", "bad bad"]
+
+    async def work(scheduler: Scheduler) -> Any:
+        calls = [scheduler.decide([text]) for text in texts]
+        return [each for (each,) in await asyncio.gather(*calls)]
+
+    made = [each.decision for each in scheduled(runner, work)]
+    assert made == [runner(text) for text in texts]
+    assert {each.stage for each in made} == {0, 1}
+
+
+SETTINGS = Settings(max_batch=(8,), max_delay=(1.0,))
+
+
+@pytest.mark.parametrize(
+    ("waiting", "waited", "queue"),
+    [
+        ([1, 0, 0], [0, 0, 0], 0),
+        ([0, 0, 3], [0, 0, 0], 2),
+        ([5, 5, 5], [0, 0, 0], 0),
+        ([9, 8, 5], [0, 0, 2], 1),
+        ([5, 5, 5], [0, 2, 3], 2),
+        ([5, 0, 5], [0.5, 0, 0.5], 0),
+    ],
+)
+def test_full_batches_come_first_then_late_ones(waiting, waited, queue) -> None:
+    assert chosen(waiting, waited, SETTINGS) == queue
+
+
+def test_numbers_by_stage_are_as_many_as_stages(runner: Runner) -> None:
+    with pytest.raises(CascadeError, match="max_batch has 2 numbers, but the cascade has 3 stages"):
+        Settings(max_batch=(1, 2)).check_stages(3)
+    with pytest.raises(CascadeError, match="max_delay must be at least 0"):
+        Settings(max_delay=(-1.0,))
