@@ -96,20 +96,27 @@ async def _unless_stopped(work: Any, running: asyncio.Task[None]) -> ServedCasca
 
 def _socket(settings: Settings) -> socket.socket:
     """Return a socket that is bound to the address."""
-    where = f"serve: {settings.host}, port {settings.port}"
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         bound = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise _cannot_listen(settings, error) from None
+    try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
     except OSError as error:
-        raise CascadeError(
-            f"{where}: cannot listen there ({error.strerror or error}). Name another --port, or "
-            "--port 0 for a free one"
-        ) from None
+        bound.close()
+        raise _cannot_listen(settings, error) from None
     return bound
+
+
+def _cannot_listen(settings: Settings, error: OSError) -> CascadeError:
+    return CascadeError(
+        f"serve: {settings.host}, port {settings.port}: cannot listen there "
+        f"({error.strerror or error}). Name another --port, or --port 0 for a free one"
+    )
 
 
 def _address(bound: socket.socket) -> str:

@@ -121,7 +121,7 @@ class Scheduler:
         self._flows: dict[int, _Flow] = {}
         self._closing = self._stopped = False
         self._workers = [_Worker() for _ in range(settings.workers)]
-        self._rate = _Rate()
+        self._pace = _Pace()
 
     def start(self) -> None:
         """Start the workers; called in the event loop that will wait for decisions."""
@@ -210,7 +210,8 @@ class Scheduler:
 
     def retry_after(self) -> int:
         """Return in how many seconds what is pending will be done, roughly: 1 to 60."""
-        return self._rate.seconds(self._pending)
+        seconds = self._pace.seconds(self._pending) / len(self._workers)
+        return min(max(math.ceil(seconds), 1), 60)
 
     def _let_in(self, call: _Call, samples: RawSamples) -> None:
         count, most = len(samples), self._settings.queue
@@ -390,7 +391,8 @@ class Scheduler:
         for call in news.calls:
             if not call.future.done():
                 call.future.set_result(call.results)
-        self._rate.add(len(news.exits))
+        if news.batch is not None:
+            self._pace.add(news.batch[3], len(news.exits))
         for observer in self._observers:
             if news.batch is not None:
                 observer.batch(*news.batch)
@@ -461,18 +463,15 @@ def chosen(waiting: Sequence[int], waited: Sequence[float], settings: Settings) 
     return latest if over[latest] >= 0 else queues[0]
 
 
-class _Rate:
-    """How many samples a second were decided lately."""
+class _Pace:
+    """How long a sample takes, all its stages together, by the latest batches."""
 
     def __init__(self) -> None:
-        self._since, self._count, self._rate = time.monotonic(), 0, 0.0
+        self._seconds = self._samples = 0.0
 
-    def add(self, count: int) -> None:
-        self._count += count
-        seconds = time.monotonic() - self._since
-        if seconds >= 1:
-            self._rate = self._count / seconds
-            self._since, self._count = time.monotonic(), 0
+    def add(self, seconds: float, samples: int) -> None:
+        self._seconds = 0.9 * self._seconds + seconds
+        self._samples = 0.9 * self._samples + samples
 
-    def seconds(self, samples: int) -> int:
-        return min(max(math.ceil(samples / (self._rate or samples or 1)), 1), 60)
+    def seconds(self, samples: int) -> float:
+        return samples * self._seconds / max(self._samples, 1.0)
