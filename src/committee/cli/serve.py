@@ -36,6 +36,12 @@ def serve(
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="Port; 0 for a free one, which is printed.")
     ] = Settings.port,
+    grpc_port: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=65535, help="Serve the protocol by gRPC too, at this port; 0 for a free one."
+        ),
+    ] = None,
     name: Annotated[
         str, typer.Option(help="Name of the cascade in addresses: /v2/models/NAME.")
     ] = Settings.name,
@@ -113,6 +119,7 @@ def serve(
     settings = Settings(
         host=host,
         port=port,
+        grpc_port=grpc_port,
         name=name,
         token=_token(token_file),
         threads=threads,
@@ -144,19 +151,21 @@ def _load(cascade: str, pool: str | None, allow_code: tuple[str, ...], threads: 
     return Runner(loaded, allow_code=allow_code, threads=threads)
 
 
-def _ready(as_json: bool, served: ServedCascade, address: str) -> None:
+def _ready(as_json: bool, served: ServedCascade, address: str, grpc_address: str) -> None:
     """Say where what is served, in one line."""
     where = f"{address}/v2/models/{served.name}"
     if as_json:
         about: dict[str, Any] = {
             "address": address,
             "model": where,
+            "grpc": grpc_address or None,
             "cascade": str(served.cascade),
             "version": served.version,
         }
         print_json(about)
     else:
-        say(f"Ready: {served.cascade}, version {served.version}, at {where}")
+        more = f" and by gRPC at {grpc_address}" if grpc_address else ""
+        say(f"Ready: {served.cascade}, version {served.version}, at {where}{more}")
     sys.stdout.flush()
 
 

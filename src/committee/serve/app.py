@@ -17,7 +17,7 @@ from starlette.routing import BaseRoute, Route
 
 from committee.errors import CommitteeError, RequestError
 from committee.serve.answers import labels_with_scores
-from committee.serve.edge import Edge
+from committee.serve.edge import BROKEN, Edge, Log
 from committee.serve.inference import LARGE, check_model, decided, in_thread, metadata_of
 from committee.serve.inference import infer as infer_body
 from committee.serve.oip import EXTENSION, JSON_SIZE, write_response
@@ -32,7 +32,7 @@ DEADLINE = "X-Request-Timeout-Ms"
 _NOT_TENSORS = ("multipart/", "image/")
 
 
-def make_app(serving: Serving, routes: Sequence[BaseRoute] = (), log: Any = None) -> Edge:
+def make_app(serving: Serving, routes: Sequence[BaseRoute] = (), log: Log | None = None) -> Edge:
     """Return the application.
 
     Args:
@@ -298,4 +298,4 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 async def _broken(request: Request, error: Exception) -> Response:
     request.scope["committee"]["error"] = f"{type(error).__name__}: {error}"
-    return JSONResponse({"error": "internal error; the log of the server says more"}, 500)
+    return JSONResponse({"error": BROKEN}, 500)

@@ -15,9 +15,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from committee.serve.served import Serving
 
+# Takes a dictionary for each request.
+Log = Callable[[dict[str, Any]], None]
 # What a probe may ask without a token.
 _OPEN = ("/v2/health/live", "/v2/health/ready")
 _UNKNOWN = "unknown"
+BROKEN = "internal error; the log of the server says more"
 
 
 class Edge:
@@ -29,9 +32,7 @@ class Edge:
         log: A function of one dictionary a request; None for no log.
     """
 
-    def __init__(
-        self, app: ASGIApp, serving: Serving, log: Callable[[dict[str, Any]], None] | None = None
-    ) -> None:
+    def __init__(self, app: ASGIApp, serving: Serving, log: Log | None = None) -> None:
         self._app, self._serving, self._log = app, serving, log
         self._token = serving.settings.token.encode()
 
@@ -70,21 +71,34 @@ class Edge:
 
     def _tell(self, scope: Scope, about: dict[str, Any], seconds: float) -> None:
         route = getattr(scope.get("route"), "path", _UNKNOWN)
-        for observer in self._serving.observers:
-            observer.answered(route, about["status"], seconds, about["samples"])
-        if self._log is not None:
-            self._log(
-                {
-                    "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-                    "client": (scope.get("client") or [""])[0],
-                    "method": scope["method"],
-                    "path": scope["path"],
-                    "status": about["status"],
-                    "ms": round(seconds * 1e3, 3),
-                    "samples": about["samples"],
-                    **({"error": about["error"]} if "error" in about else {}),
-                }
-            )
+        client = (scope.get("client") or [""])[0]
+        asked = {"client": client, "method": scope["method"], "path": scope["path"]}
+        tell(self._serving, self._log, route, asked, about, seconds)
+
+
+def tell(
+    serving: Serving,
+    log: Log | None,
+    route: str,
+    asked: dict[str, str],
+    about: dict[str, Any],
+    seconds: float,
+) -> None:
+    """Tell the observers and the log of a request that was answered.
+
+    Args:
+        serving: The observers.
+        log: The log; None for none.
+        route: The path with the names of its parts.
+        asked: Who asked, and for what.
+        about: Its status, the number of its samples, and an internal error.
+        seconds: How long it took.
+    """
+    for observer in serving.observers:
+        observer.answered(route, about["status"], seconds, about["samples"])
+    if log is not None:
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        log({"time": now, **asked, "ms": round(seconds * 1e3, 3), **about})
 
 
 async def _refuse(send: Send) -> None:

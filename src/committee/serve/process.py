@@ -6,8 +6,8 @@ import asyncio
 import signal
 import socket
 from asyncio import TimerHandle
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -18,10 +18,13 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from committee.errors import CascadeError, CommitteeError
 from committee.run.runner import Runner
 from committee.serve.app import make_app
-from committee.serve.edge import Edge, log_line
+from committee.serve.edge import Edge, Log, log_line
+from committee.serve.grpc import grpc_server
 from committee.serve.served import ServedCascade, Serving
 from committee.serve.settings import Settings
 
+# Takes the cascade, its address, and that of gRPC.
+Ready = Callable[[ServedCascade, str, str], None]
 # Seconds between two looks at a file that may change.
 _LOOK = 1.0
 _TOO_LARGE = (
@@ -33,7 +36,7 @@ _TOO_LARGE = (
 def run_server(
     load: Callable[[], Runner],
     settings: Settings,
-    ready: Callable[[ServedCascade, str], None],
+    ready: Ready,
     note: Callable[[str], None],
     *,
     log: bool = True,
@@ -44,7 +47,8 @@ def run_server(
     Args:
         load: Opens the cascade and loads its models.
         settings: Address, sizes, delays and limits.
-        ready: Called with the cascade and the address once requests can be answered.
+        ready: Called once requests can be answered, with the cascade, the address, and that of
+            gRPC, which is empty without it.
         note: Called with each message for the operator.
         log: Write a line of JSON to standard error for each request.
         watched: A file whose change loads the cascade anew; None for none.
@@ -58,29 +62,42 @@ def run_server(
 async def _serve(
     load: Callable[[], Runner],
     settings: Settings,
-    ready: Callable[[ServedCascade, str], None],
+    ready: Ready,
     note: Callable[[str], None],
     log: bool,
     watched: Path | None,
 ) -> None:
     listening = _socket(settings)
     serving = Serving(load, settings)
-    server = _Server(serving, make_app(serving, log=log_line if log else None))
-    running = asyncio.create_task(server.serve(sockets=[listening]))
+    line = log_line if log else None
+    server = _Server(serving, make_app(serving, log=line))
     helpers: list[asyncio.Task[None]] = []
-    try:
-        served = await _unless_stopped(serving.swap(), running)
-        if served is not None:
-            ready(served, _address(listening))
-            _on_hangup(lambda: helpers.append(asyncio.create_task(_reload(serving, note))))
-            if watched is not None:
-                helpers.append(asyncio.create_task(_look_at(watched, serving, note)))
-    finally:
-        if serving.current is None:
-            server.should_exit = True
-        await running
-        for each in helpers:
-            each.cancel()
+    async with _grpc_address(serving, line) as grpc_address:
+        running = asyncio.create_task(server.serve(sockets=[listening]))
+        try:
+            served = await _unless_stopped(serving.swap(), running)
+            if served is not None:
+                ready(served, _address(listening), grpc_address)
+                _on_hangup(lambda: helpers.append(asyncio.create_task(_reload(serving, note))))
+                if watched is not None:
+                    helpers.append(asyncio.create_task(_look_at(watched, serving, note)))
+        finally:
+            if serving.current is None:
+                server.should_exit = True
+            await running
+            for each in helpers:
+                each.cancel()
+
+
+@asynccontextmanager
+async def _grpc_address(serving: Serving, log: Log | None) -> AsyncIterator[str]:
+    """Serve by gRPC too, if that is wanted; yield the address, or an empty text."""
+    if serving.settings.grpc_port is None:
+        yield ""
+        return
+    async with grpc_server(serving, log) as port:
+        host = serving.settings.host
+        yield f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 async def _unless_stopped(work: Any, running: asyncio.Task[None]) -> ServedCascade | None:

@@ -14,6 +14,7 @@ class Settings:
     Args:
         host: Address to listen on; others than this machine's own let strangers in.
         port: Port; 0 for one that the system chooses.
+        grpc_port: The same for gRPC; None for no gRPC.
         name: Name of the cascade in addresses.
         token: What a request must bring; empty for nothing.
         threads: Threads of a model; 0 leaves their number to its engine.
@@ -36,6 +37,7 @@ class Settings:
 
     host: str = "127.0.0.1"
     port: int = 8000
+    grpc_port: int | None = None
     name: str = "cascade"
     token: str = ""
     threads: int = 0
@@ -59,9 +61,9 @@ class Settings:
         for each in fields(self):
             value = getattr(self, each.name)
             values = value if isinstance(value, tuple) else (value,)
-            zero = each.name in ("port", "threads", "max_delay", "deadline", "drain")
+            zero = each.name in ("port", "grpc_port", "threads", "max_delay", "deadline", "drain")
             for number in values:
-                if not isinstance(number, str) and (number < 0 or (number == 0 and not zero)):
+                if isinstance(number, int | float) and (number < 0 or (number == 0 and not zero)):
                     least = "at least 0" if zero else "above 0"
                     raise CascadeError(f"serve: {each.name} must be {least}, not {number}")
 

@@ -1,0 +1,174 @@
+"""The service of the Open Inference Protocol by gRPC: the same samples, batches and answers."""
+
+from __future__ import annotations
+
+import hmac
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from committee.errors import CascadeError, RequestError, needing
+from committee.serve.edge import BROKEN, Log, tell
+from committee.serve.grpc_messages import SERVICE, answer_of, body_of, methods
+from committee.serve.inference import check_model, infer, metadata_of
+from committee.serve.oip import EXTENSION
+from committee.serve.served import Serving
+from committee.serve.settings import Settings
+from committee.version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+# Names of gRPC's codes, by the status of HTTP that an error has; INTERNAL for others.
+CODES = {
+    **dict.fromkeys((400, 415, 422), "INVALID_ARGUMENT"),
+    401: "UNAUTHENTICATED",
+    404: "NOT_FOUND",
+    413: "RESOURCE_EXHAUSTED",
+    503: "UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
+# What a probe may ask without a token.
+_OPEN = ("ServerLive", "ServerReady")
+
+
+async def _live(serving: Serving, message: Any, about: Any) -> Any:
+    return {"live": True}
+
+
+async def _ready(serving: Serving, message: Any, about: Any) -> Any:
+    return {"ready": not serving.not_ready}
+
+
+async def _model_ready(serving: Serving, message: Any, about: Any) -> Any:
+    if serving.not_ready:
+        return {"ready": False}
+    with serving.use() as served:
+        check_model(served, message.name, message.version)
+        return {"ready": True}
+
+
+async def _about_server(serving: Serving, message: Any, about: Any) -> Any:
+    return {"name": "committee", "version": __version__, "extensions": [EXTENSION]}
+
+
+async def _about_model(serving: Serving, message: Any, about: Any) -> Any:
+    with serving.use() as served:
+        check_model(served, message.name, message.version)
+        return metadata_of(served)
+
+
+async def _infer(serving: Serving, message: Any, about: dict[str, Any]) -> Any:
+    with serving.use() as served:
+        check_model(served, message.model_name, message.model_version)
+        asked, tensors = await infer(served, *body_of(message), about)
+        raw = bool(message.raw_input_contents)
+        return answer_of(served.name, served.version, asked, tensors, raw=raw)
+
+
+# From what is served, a message and what is known of the request, to fields of the answer or to it.
+_METHODS: dict[str, Callable[[Serving, Any, dict[str, Any]], Awaitable[Any]]] = {
+    "ServerLive": _live,
+    "ServerReady": _ready,
+    "ModelReady": _model_ready,
+    "ServerMetadata": _about_server,
+    "ModelMetadata": _about_model,
+    "ModelInfer": _infer,
+}
+
+
+@asynccontextmanager
+async def grpc_server(serving: Serving, log: Log | None = None) -> AsyncIterator[int]:
+    """Serve by gRPC in the running event loop, beside what else serves; yield the port.
+
+    Args:
+        serving: What is served, its settings and its observers.
+        log: Takes a dictionary for each request; None for no log.
+
+    Raises:
+        CascadeError: If the address cannot be had.
+        MissingExtraError: If grpcio is not installed.
+    """
+    with needing("--grpc-port", "grpc", "grpc"):
+        from grpc import aio, method_handlers_generic_handler
+    settings = serving.settings
+    server = aio.server(
+        options=_options(settings), maximum_concurrent_rpcs=settings.max_connections
+    )
+    handlers = {name: _handler(serving, log, name) for name in _METHODS}
+    server.add_generic_rpc_handlers((method_handlers_generic_handler(SERVICE, handlers),))
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    try:
+        port: int = server.add_insecure_port(f"{host}:{settings.grpc_port}")
+    except RuntimeError:
+        raise CascadeError(
+            f"serve: {settings.host}, port {settings.grpc_port}: cannot listen there by gRPC. Name "
+            "another --grpc-port, or --grpc-port 0 for a free one"
+        ) from None
+    await server.start()
+    try:
+        yield port
+    finally:
+        await server.stop(settings.drain)
+
+
+def _options(settings: Settings) -> list[tuple[str, int]]:
+    """Return the limits of the transport, in gRPC's words."""
+    return [
+        ("grpc.max_receive_message_length", settings.max_body),
+        ("grpc.max_metadata_size", settings.max_header),
+        # A compressed message could become any size; the first bit is for those that are not.
+        ("grpc.compression_enabled_algorithms_bitset", 1),
+        # Two servers at one port would share its requests.
+        ("grpc.so_reuseport", 0),
+    ]
+
+
+def _handler(serving: Serving, log: Log | None, name: str) -> Any:
+    """Return what answers a method, in gRPC's form."""
+    from grpc import StatusCode, unary_unary_rpc_method_handler
+
+    request, response = methods()[name]
+
+    async def answer(message: Any, context: Any) -> Any:
+        about: dict[str, Any] = {"samples": 0, "status": 499}  # if the client goes away
+        began = time.perf_counter()
+        try:
+            _check_token(serving.settings.token, name, context)
+            made = await _METHODS[name](serving, message, about)
+            about["status"], refusal = 200, ""
+        except RequestError as error:
+            about["status"], refusal = error.status, str(error)
+        except Exception as error:
+            about |= {"status": 500, "error": f"{type(error).__name__}: {error}"}
+            refusal = BROKEN
+        finally:
+            path = f"/{SERVICE}/{name}"
+            asked = {"client": context.peer(), "method": "gRPC", "path": path}
+            tell(serving, log, path, asked, about, time.perf_counter() - began)
+        if refusal:
+            code = getattr(StatusCode, CODES.get(about["status"], "INTERNAL"))
+            await context.abort(code, refusal, _retry(serving, about["status"]))
+        return response(**made) if isinstance(made, dict) else made
+
+    return unary_unary_rpc_method_handler(answer, request.FromString, response.SerializeToString)
+
+
+def _check_token(token: str, method: str, context: Any) -> None:
+    """Refuse a call without the token, if there is one."""
+    if not token or method in _OPEN:
+        return
+    metadata = dict(context.invocation_metadata() or ())
+    scheme, _, given = str(metadata.get("authorization", "")).partition(" ")
+    if scheme.lower() != "bearer" or not hmac.compare_digest(
+        given.strip().encode(), token.encode()
+    ):
+        raise RequestError("a token is needed in the metadata: authorization: Bearer TOKEN", 401)
+
+
+def _retry(serving: Serving, status: int) -> tuple[tuple[str, str], ...]:
+    """Return the metadata that say when to ask again."""
+    if status != 503 or serving.current is None:
+        return ()
+    return (("retry-after", str(serving.current.scheduler.retry_after())),)
