@@ -9,6 +9,7 @@ from importlib.abc import MetaPathFinder
 from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 # Two workers on two cores: more threads would only wait for each other. Libraries read this when
 # they are imported, as does every program that a test starts.
@@ -51,6 +52,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files that take longest; the order within a file stays."""
     places = {f"test_{name}": place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A browser for tests of pages."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    from browser import found
+
+    ready = found()
+    if ready is None:
+        pytest.skip("no browser: `python tests/browser.py` fetches one")
+    program, environment = ready
+    with sync_api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(
+            executable_path=program, env=environment, args=["--no-sandbox"]
+        )
+        yield started
+        started.close()
 
 
 def pytest_collection_finish() -> None:

@@ -16,15 +16,12 @@ import numpy as np
 import pytest
 
 import committee as cm
-from browser import found
 from committee.cli import main
 from committee.pool.table import Cell, Column, Table
 from committee.report.page import Section, page_of
 from committee.report.rows import Report, Row
 from committee.report.text import interval, named
 from committee.text import human_cost, percent, times
-
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
 CLASSES = 6
 # In order of cost; strange, but what a store takes.
@@ -85,20 +82,6 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
     rows += [row for row in top if row.role == "single model"]
     rows += [row for row in top if row.chosen]
     return Written(out, front, test, rows)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    ready = found()
-    if ready is None:
-        pytest.skip("no browser: `python tests/browser.py` fetches one")
-    program, environment = ready
-    with sync_api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(
-            executable_path=program, env=environment, args=["--no-sandbox"]
-        )
-        yield started
-        started.close()
 
 
 class Opened:

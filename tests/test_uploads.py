@@ -90,7 +90,7 @@ def test_large_files_of_a_form_are_not_put_on_a_disk(monkeypatch: pytest.MonkeyP
         (b"no form", FORM, 400, "form: "),
         (b"x", "video/mp4", 415, "send image/jpeg, image/png, multipart/form-data or"),
         (b"{", "application/json", 400, "request: no valid JSON"),
-        ([1], "application/json", 400, "images in JSON are base64"),
+        ([1], "application/json", 415, "or its base64"),
         ({"inputs": [1]}, "application/json", 400, "each must be the base64"),
         ({"inputs": "", "parameters": {"top_k": 0}}, "application/json", 400, "top_k must be"),
         (b" " * 10_001, "application/json", 413, "10,001 bytes of JSON; 10,000 may be sent"),

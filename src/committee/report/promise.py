@@ -36,7 +36,7 @@ def promise_tables(report: Report, row: Row) -> tuple[Table, ...]:
     if not row.cascade.is_certified:
         return ()
     columns = Column("What", lambda item: item[0]), Column("Figure", lambda item: item[1])
-    figures = list(_certificate_figures(Certificate.of(row.cascade)))
+    figures = list(certificate_figures(Certificate.of(row.cascade)))
     if report.test is not None:
         found = checked_on(row.cascade, report.test, report.front.settings.metric)
         if found is not None:
@@ -44,7 +44,7 @@ def promise_tables(report: Report, row: Row) -> tuple[Table, ...]:
     return Table("What was certified", columns, figures), *_stage_tables(report, row)
 
 
-def _certificate_figures(certificate: Certificate) -> Iterator[tuple[str, str]]:
+def certificate_figures(certificate: Certificate) -> Iterator[tuple[str, str]]:
     """Yield what a certificate holds, each with its name.
 
     Lower bounds are rounded down and upper bounds up, so that none is better than the true one.

@@ -167,6 +167,7 @@ class Runner:
         specs: How its models are loaded, by name.
         task: The task of its models, which defines a sample.
         unit: Unit of the costs of its decisions; empty if costs are unknown.
+        costs: The cost of an exit at each stage; empty if costs are unknown.
     """
 
     def __new__(
@@ -216,7 +217,7 @@ class Runner:
             later,
         )
         self._one = _One(self.cascade, all(spec.kind == "logits" for spec in self.specs.values()))
-        self.unit, self._costs = _cumulative_costs(self.cascade, self.specs)
+        self.unit, self.costs = _cumulative_costs(self.cascade, self.specs)
         self._executor = _executor()
         _RUNNERS.add(self)
 
@@ -360,7 +361,7 @@ class Runner:
             class_name=class_name(self.cascade.classes, predicted),
             confidence=score,
             stage=stage,
-            cost=self._costs[stage] if self._costs else None,
+            cost=self.costs[stage] if self.costs else None,
         )
 
     def _check_whole(self, samples: RawSamples) -> None:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import AsyncGenerator, Awaitable, Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any, TypeVar
 
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from committee.errors import CommitteeError, RequestError
@@ -21,13 +19,18 @@ from committee.serve.edge import BROKEN, Edge, Log
 from committee.serve.inference import LARGE, check_model, decided, in_thread, metadata_of
 from committee.serve.inference import infer as infer_body
 from committee.serve.oip import EXTENSION, JSON_SIZE, write_response
+from committee.serve.openapi import openapi
+from committee.serve.page import about, page
 from committee.serve.served import ServedCascade, Serving
 from committee.serve.settings import Settings
+from committee.serve.uploads import files_of, is_form, read_body, read_files
 from committee.version import __version__
 
 T = TypeVar("T")
 # The header by which a request says how long it may take.
 DEADLINE = "X-Request-Timeout-Ms"
+# Classes of an answer, unless a request says how many.
+_TOP = 5
 # Requests of tensors have no body of these types.
 _NOT_TENSORS = ("multipart/", "image/")
 
@@ -54,6 +57,10 @@ def make_app(serving: Serving, routes: Sequence[BaseRoute] = (), log: Log | None
             )
         ),
         Route("/classify", classify, methods=["POST"]),
+        Route("/", front_page),
+        Route("/about", about_cascade),
+        Route("/exits", exits),
+        Route("/openapi.json", description),
         *routes,
     ]
     handlers: dict[Any, Any] = {
@@ -117,32 +124,21 @@ async def infer(request: Request) -> Response:
 
 async def classify(request: Request) -> Response:
     """Decide on images as files, one or several, or on records in JSON."""
-    top = _number(request, "top_k", 5, 1, 10_000)
+    top = _number(request, "top_k", None, 1, 10_000)
     last = _number(request, "max_stage", None, 0, 10_000)
     with _serving(request).use() as served:
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        kind = request.headers.get("content-type", "")
         body = await _body(request)
-        several = kind == "multipart/form-data"
-        if several:
-            files = await _files(request.headers, body, served)
-            read = await in_thread(len(body), served.reader.files, files)
-        elif kind == "application/json":
-            if not served.runner.task.records:
-                raise RequestError("send an image as JPEG or PNG, not as JSON", 415)
-            records = _json(body)
-            several = isinstance(records, list)
-            read = await in_thread(len(body), served.reader.records, records)
-        elif kind in ("image/jpeg", "image/png", "application/octet-stream", ""):
-            read = await in_thread(LARGE, served.reader.files, [body])
+        if is_form(kind):
+            files = await files_of(body, kind, served.reader.most_samples)
+            upload = await in_thread(LARGE, read_files, files, served.reader)
         else:
-            raise RequestError(
-                f"content type {kind[:60]!r} is not read here; send image/jpeg, image/png, "
-                "multipart/form-data, or records as application/json",
-                415,
-            )
-        work = decided(served, read, request.scope["committee"], last, True, _deadline(request))
+            upload = await in_thread(LARGE, read_body, body, kind, served.reader)
+        scope = request.scope["committee"]
+        work = decided(served, upload.samples, scope, last, True, _deadline(request))
         made = await _while_connected(request, work)
-        if not several:
+        top = top or upload.top_k or _TOP
+        if not upload.several:
             return JSONResponse(labels_with_scores(served.runner, made[0], top))
         return JSONResponse(
             [
@@ -152,6 +148,33 @@ async def classify(request: Request) -> Response:
                 for each in made
             ]
         )
+
+
+async def front_page(request: Request) -> Response:
+    """Show what is served to people; the page asks for all data itself."""
+    shown = page()
+    headers = {"Content-Security-Policy": shown.policy, "X-Content-Type-Options": "nosniff"}
+    return HTMLResponse(shown.html, headers=headers)
+
+
+async def about_cascade(request: Request) -> Response:
+    """Say what is served, for people."""
+    with _serving(request).use() as served:
+        return JSONResponse(about(served.runner, served.reader, served.name, served.version))
+
+
+async def exits(request: Request) -> Response:
+    """Say where samples exited since the cascade was loaded."""
+    with _serving(request).use() as served:
+        pending = served.scheduler.pending
+        return JSONResponse({"version": served.version, **served.exits.shown(pending)})
+
+
+async def description(request: Request) -> Response:
+    """Describe all this in OpenAPI."""
+    serving = _serving(request)
+    with serving.use() as served:
+        return JSONResponse(openapi(served.reader, token=bool(serving.settings.token)))
 
 
 async def _while_connected(request: Request, work: Awaitable[T]) -> T:
@@ -203,36 +226,6 @@ async def _body(request: Request) -> bytes:
 def _check_size(size: int, settings: Settings) -> None:
     if size > settings.max_body:
         raise RequestError(f"the body is above {settings.max_body:,} bytes; send less", 413)
-
-
-async def _files(headers: Headers, body: bytes, served: ServedCascade) -> list[bytes]:
-    """Return the files of a form."""
-
-    async def whole() -> AsyncGenerator[bytes, None]:
-        yield body
-
-    most = served.reader.most_samples
-    parser = MultiPartParser(headers, whole(), max_files=most, max_fields=most)
-    try:
-        form = await parser.parse()
-    except (MultiPartException, ValueError, KeyError) as error:
-        raise RequestError(f"the form cannot be read ({error})") from None
-    files = []
-    for _, value in form.multi_items():
-        if isinstance(value, str):
-            raise RequestError("the form has a field that is no file; send files only")
-        files.append(await value.read())
-    await form.close()
-    if not files:
-        raise RequestError("the form has no file")
-    return files
-
-
-def _json(body: bytes) -> Any:
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise RequestError(f"the body is no JSON ({str(error).splitlines()[0]})") from None
 
 
 def _deadline(request: Request) -> float | None:

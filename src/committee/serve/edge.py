@@ -17,8 +17,8 @@ from committee.serve.served import Serving
 
 # Takes a dictionary for each request.
 Log = Callable[[dict[str, Any]], None]
-# What a probe may ask without a token.
-_OPEN = ("/v2/health/live", "/v2/health/ready")
+# What a probe may ask without a token; and a page without data, which asks people for the token.
+_OPEN = ("/v2/health/live", "/v2/health/ready", "/", "/openapi.json")
 _UNKNOWN = "unknown"
 BROKEN = "internal error; the log of the server says more"
 

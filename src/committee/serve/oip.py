@@ -37,6 +37,8 @@ from committee.serve.tensors import (
 # The header that says where the JSON of a body ends and the bytes of tensors begin.
 JSON_SIZE = "Inference-Header-Content-Length"
 EXTENSION = "binary_tensor_data"
+# Bytes of JSON in one body, unless others are named.
+MOST_JSON = 2**23
 _LEAVES: dict[str, type] = {"b": bool, "u": int, "i": int, "f": float, "O": str}
 # Parameters of a request.
 _OURS = ("max_stage", "explain", "binary_data_output")
@@ -111,7 +113,11 @@ class InferRequest:
 
 
 def read_request(
-    body: bytes, json_size: str | None = None, *, most_json: int = 2**23, most_texts: int = 2**16
+    body: bytes,
+    json_size: str | None = None,
+    *,
+    most_json: int = MOST_JSON,
+    most_texts: int = 2**16,
 ) -> InferRequest:
     """Return what the body of a request asks for.
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from committee.errors import RequestError
 from committee.rule.cascade import Cascade
 from committee.run.runner import Runner
+from committee.serve.exit_counts import ExitCounts
 from committee.serve.observers import Observer
 from committee.serve.samples import SampleReader
 from committee.serve.scheduler import Scheduler
@@ -29,6 +30,7 @@ class ServedCascade:
         runner: Its models, its task and its costs.
         reader: Reads its samples from requests.
         scheduler: Decides on them.
+        exits: Where they exited.
         users: How many requests use it.
     """
 
@@ -37,6 +39,7 @@ class ServedCascade:
     runner: Runner
     reader: SampleReader
     scheduler: Scheduler
+    exits: ExitCounts
     users: int = 0
     unused: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -135,8 +138,11 @@ class Serving:
     def _served(self, runner: Runner) -> ServedCascade:
         settings, (first, later) = self.settings, runner.recipes
         reader = SampleReader(runner.task, first | later, settings.max_pixels, settings.max_samples)
-        scheduler = Scheduler(stages_of(runner), runner.explained, settings, self.observers)
-        return ServedCascade(settings.name, version_of(runner), runner, reader, scheduler)
+        exits = ExitCounts(len(runner.cascade.stages))
+        observers = [*self.observers, exits]
+        scheduler = Scheduler(stages_of(runner), runner.explained, settings, observers)
+        version = version_of(runner)
+        return ServedCascade(settings.name, version, runner, reader, scheduler, exits)
 
 
 def version_of(runner: Runner) -> str:

@@ -83,7 +83,9 @@ def read_files(files: list[bytes], reader: SampleReader) -> Upload:
     return Upload(reader.files(files), len(files) > 1)
 
 
-def read_body(body: bytes, content_type: str, reader: SampleReader, most_json: int) -> Upload:
+def read_body(
+    body: bytes, content_type: str, reader: SampleReader, most_json: int = 2**23
+) -> Upload:
     """Return the samples of a body that is no form.
 
     Raises:
@@ -116,7 +118,9 @@ def _read_json(body: bytes, reader: SampleReader) -> Upload:
             wire = typed("request", given, _HuggingFace)
             given, top_k = wire.inputs, wire.parameters.top_k
         elif not reader.task.records:
-            raise RequestError('images in JSON are base64: {"inputs": "…"}, or a list of such')
+            raise RequestError(
+                'send an image as JPEG or PNG, not as JSON, or its base64 as {"inputs": "…"}', 415
+            )
     except UnreadableError as error:
         raise RequestError(str(error)) from None
     several = isinstance(given, list)

@@ -79,15 +79,14 @@ function showExits(live) {
   byId("stages").replaceChildren(...about.stages.map((stage, number) => {
     const row = made("tr"), head = made("th", `${number + 1}: ${stage.models.join(" + ")}`, { scope: "row" });
     const share = total ? live.exits[number] / total : null;
+    const here = made("td", share === null ? "–" : `${percent(share)} (${count(live.exits[number])})`);
+    here.append(bar(share ?? 0, stage.expected));
     const cells = [
+      stage.expected === null ? "not known" : percent(stage.expected),
       stage.threshold ?? "always",
       costText(stage.cost),
-      stage.expected === null ? "not known" : percent(stage.expected),
-      share === null ? "–" : `${percent(share)} (${count(live.exits[number])})`,
     ];
-    const last = made("td");
-    last.append(bar(share ?? 0, stage.expected));
-    row.append(head, ...cells.map((text) => made("td", text, { class: "num" })), last);
+    row.append(head, here, ...cells.map((text) => made("td", text, { class: "num" })));
     return row;
   }));
 }
@@ -95,11 +94,11 @@ function showExits(live) {
 function showAnswer(name, answer, preview) {
   const item = made("li", "", { class: answer.error ? "answer failed" : "answer" });
   item.append(made("h3", name));
-  if (preview) item.append(made("img", "", { src: preview, alt: `Preview of ${name}` }));
   if (answer.error) {
     item.append(made("p", `Not decided: ${answer.error}`));
     return item;
   }
+  if (preview) item.append(made("img", "", { src: preview, alt: `Preview of ${name}` }));
   const [best] = answer, body = made("tbody"), table = made("table");
   table.append(made("caption", `Most likely: ${best.label}`, { class: "hidden" }), body);
   for (const each of answer) {
@@ -138,7 +137,7 @@ async function decide(event) {
     // One sample is answered with its labels, several with a list of such answers.
     const answers = Array.isArray(found[0]) || found.some((each) => each.error) ? found : [found];
     byId("answers").replaceChildren(...answers.map((answer, number) => showAnswer(names(number), answer, urls[number])));
-    byId("wait").textContent = `${count(answers.length)} decided: ${answers.map((answer, number) => `${names(number)}: ${answer.error ?? answer[0].label}`).join("; ")}`;
+    byId("wait").textContent = `Answers: ${answers.map((answer, number) => `${names(number)}: ${answer.error ?? answer[0].label}`).join("; ")}`;
     say("");
     await follow();
   } catch (problem) {
