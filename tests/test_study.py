@@ -22,6 +22,7 @@ from committee.calibration.fitting import fit_calibrations
 from committee.cli import main
 from committee.pool.intervals import Estimate, paired_difference
 from committee.pool.table import Column, Table
+from committee.report.figure import drawing_of
 from committee.rule.origin import Origin
 from committee.study import analyses as analyses_module
 from committee.study.analyses import ANALYSES, run_study
@@ -29,7 +30,13 @@ from committee.study.base import Analysis, Finding
 from committee.study.columns import accuracy_of
 from committee.study.context import study_of
 from committee.study.inputs import read_references, read_training
-from committee.study.write import _figure_of, _index_markdown, study_json, write_study
+from committee.study.write import (
+    _figure_of,
+    _index_markdown,
+    draw_findings,
+    study_json,
+    write_study,
+)
 from study_pools import family_pools, family_study
 
 
@@ -314,7 +321,8 @@ def figures(study, findings):
 
 
 def test_everything_is_written_and_named_in_the_index(study, findings, figures, tmp_path):
-    written = write_study(study, findings, tmp_path)
+    drawings = {name: drawing_of(figure) for name, figure in figures.items() if figure}
+    written = write_study(study, findings, drawings, tmp_path)
     assert sorted(written) == sorted(tmp_path.iterdir())
     index = (tmp_path / "index.md").read_text()
     assert study.provenance in index
@@ -346,7 +354,8 @@ def test_a_long_table_is_linked_from_the_index_and_not_shown_on_it(study):
 def test_the_same_study_writes_the_same_bytes(study, findings, tmp_path):
     # Two figures are enough: each kind of file is among them.
     for folder in ("one", "two"):
-        write_study(study, findings[:2], tmp_path / folder)
+        drawings = draw_findings(study, findings[:2])
+        write_study(study, findings[:2], drawings, tmp_path / folder)
     for path in (tmp_path / "one").iterdir():
         assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
 

@@ -10,11 +10,14 @@ import pytest
 
 import committee as cm
 from committee.pool.intervals import Estimate
+from committee.report.figure import Drawing
 from committee.study.analyses import run_study
 from committee.study.base import Finding
 from committee.study.context import Study, study_of
-from committee.study.write import study_page
+from committee.study.write import draw_findings, study_page
 from committee.text import human_cost
+
+Drawings = dict[str, Drawing]
 
 ASKED = ["ensembles_vs_singles", "threshold_sweep", "measured_costs"]
 
@@ -42,8 +45,15 @@ def findings(study: Study) -> tuple[Finding, ...]:
     return run_study(study, ASKED)
 
 
-def test_every_analysis_stands_after_the_front(study: Study, findings: tuple[Finding, ...]) -> None:
-    text = html.unescape(study_page(study, findings))
+@pytest.fixture(scope="module")
+def drawings(study: Study, findings: tuple[Finding, ...]) -> Drawings:
+    return draw_findings(study, findings)
+
+
+def test_every_analysis_stands_after_the_front(
+    study: Study, findings: tuple[Finding, ...], drawings: Drawings
+) -> None:
+    text = html.unescape(study_page(study, findings, drawings))
     assert "<h1>Study of 3 models</h1>" in text
     places = [text.index('id="chart"')]
     for finding in findings:
@@ -60,9 +70,9 @@ def test_every_analysis_stands_after_the_front(study: Study, findings: tuple[Fin
 
 
 def test_tables_sort_by_whole_figures_and_show_rounded_ones(
-    study: Study, findings: tuple[Finding, ...]
+    study: Study, findings: tuple[Finding, ...], drawings: Drawings
 ) -> None:
-    text = html.unescape(study_page(study, findings))
+    text = html.unescape(study_page(study, findings, drawings))
     table = findings[0].tables[0]
     start = text.index(f"<caption>{table.title}</caption>")
     rows = text[start : text.index("</table>", start)].split("<tr>")[2:]
@@ -81,7 +91,7 @@ def test_tables_sort_by_whole_figures_and_show_rounded_ones(
 
 
 def test_the_command_repeats_the_search_of_the_study(
-    study: Study, findings: tuple[Finding, ...]
+    study: Study, findings: tuple[Finding, ...], drawings: Drawings
 ) -> None:
-    text = study_page(study, findings, store="my store")
+    text = study_page(study, findings, drawings, store="my store")
     assert '"before":"committee search \'my store\' --max-models 2 --grid 12 "' in text

@@ -30,7 +30,7 @@ from committee.models.inputs import RawSamples
 from committee.pool.pool import Pool
 from committee.predict import predict
 from committee.profile.measure import in_turns
-from committee.report.figure import front_figure, save_figure
+from committee.report.figure import drawing_of, front_figure
 from committee.report.page import page_of
 from committee.report.rows import Report, Row
 from committee.report.tables import front_csv
@@ -96,8 +96,10 @@ def demo(
     chosen.save(out / "cascade.json")
     report = Report(front, test, LARGEST)
     write_text(out / "front.csv", front_csv(report.members))
-    save_figure(front_figure(report), out / "front")
-    write_text(out / "report.html", page_of(report, store=str(out / "predictions")))
+    drawing = drawing_of(front_figure(report))
+    drawing.save(out / "front")
+    page = page_of(report, store=str(out / "predictions"), svg=drawing.svg)
+    write_text(out / "report.html", page)
     rows, notes = report.rows, report.notes
     if not as_json:
         _print_front(front, rows, notes)

@@ -24,7 +24,7 @@ from committee.study.analyses import chosen_analyses, run_study
 from committee.study.base import Finding
 from committee.study.context import Study, study_of
 from committee.study.inputs import read_references, read_training
-from committee.study.write import study_json, study_page, write_study
+from committee.study.write import draw_findings, study_json, study_page, write_study
 from committee.text import counted
 
 
@@ -94,9 +94,10 @@ def study(
     )
     with exclusive(page, make_parents=True):
         findings = run_study(context, only or (), None if as_json else _progress())
-        written = write_study(context, findings, out)
+        drawings = draw_findings(context, findings)
+        written = write_study(context, findings, drawings, out)
         sections = tile_sections(context.report)
-        text = study_page(context, findings, store, split, sections)
+        text = study_page(context, findings, drawings, store, split, sections)
         written.append(write_text(page, text))
     if as_json:
         files = [str(path) for path in written]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import textwrap
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,11 +76,34 @@ def figure_svg(figure: Figure) -> str:
     return text.getvalue()
 
 
+@dataclass(frozen=True)
+class Drawing:
+    """A figure drawn once, as PNG at 200 dots an inch and as SVG."""
+
+    png: bytes
+    svg: str
+
+    def save(self, path: str | Path) -> tuple[Path, Path]:
+        """Write ``path`` + ``.png`` and ``path`` + ``.svg``."""
+        path = Path(path)
+        png, svg = (path.with_name(path.name + end) for end in _ENDINGS)
+        return write_bytes(png, self.png), write_bytes(svg, self.svg.encode())
+
+
+def drawing_of(figure: Figure) -> Drawing:
+    """Draw a figure; it is laid out once for both formats."""
+    engine = figure.get_layout_engine()
+    try:
+        svg = figure_svg(figure)
+        figure.set_layout_engine("none")
+        return Drawing(_figure_png(figure), svg)
+    finally:
+        figure.set_layout_engine(engine)
+
+
 def save_figure(figure: Figure, path: str | Path) -> tuple[Path, Path]:
     """Write ``path`` + ``.png``, at 200 dots an inch, and ``path`` + ``.svg``."""
-    path = Path(path)
-    png, svg = (write_figure(figure, path.with_name(path.name + end)) for end in _ENDINGS)
-    return png, svg
+    return drawing_of(figure).save(path)
 
 
 def check_figure_ending(path: Path) -> None:
@@ -95,9 +118,13 @@ def write_figure(figure: Figure, path: Path) -> Path:
     check_figure_ending(path)
     if path.suffix.lower() == ".svg":
         return write_bytes(path, figure_svg(figure).encode())
+    return write_bytes(path, _figure_png(figure))
+
+
+def _figure_png(figure: Figure) -> bytes:
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=_DPI)
-    return write_bytes(path, image.getvalue())
+    return image.getvalue()
 
 
 def _style(row: Row) -> dict[str, Any]:

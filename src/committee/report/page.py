@@ -102,6 +102,7 @@ def page_of(
     title: str = "Committees and single models",
     extra: Mapping[str, str] | None = None,
     sections: Sequence[Section] = (),
+    svg: str = "",
 ) -> str:
     """Return a report as one self-contained HTML page.
 
@@ -113,6 +114,7 @@ def page_of(
         title: The title of the page.
         extra: More lines for the settings, by name.
         sections: What stands after the front.
+        svg: The figure of the front, if it has been drawn already.
     """
     template = _template()
     from markupsafe import Markup
@@ -141,7 +143,7 @@ def page_of(
         sliders=any("grid" in each for each in data["stages"]),
         most=_FOLDED,
         max_models=report.front.settings.max_models,
-        figure=_drawing(Section(name="still", svg=figure_svg(front_figure(report)))),
+        figure=_drawing(Section(name="still", svg=svg or figure_svg(front_figure(report)))),
         alternative=_alternative(rows),
         settings=_settings(report, extra or {}),
         provenance=provenance(rows),

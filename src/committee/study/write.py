@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from committee.files import write_text
 from committee.pool.table import Table
-from committee.report.figure import figure_svg, save_figure
+from committee.report.figure import Drawing, drawing_of
 from committee.report.page import Section, page_of
 from committee.study.analyses import ANALYSES
 from committee.study.base import Finding
@@ -23,7 +23,15 @@ SCHEMA = 2
 _ROWS_ON_INDEX = 50
 
 
-def write_study(study: Study, findings: Sequence[Finding], folder: Path) -> list[Path]:
+def draw_findings(study: Study, findings: Sequence[Finding]) -> dict[str, Drawing]:
+    """Return the figures of findings by name, each drawn once."""
+    figures = {finding.name: _figure_of(study, finding) for finding in findings}
+    return {name: drawing_of(figure) for name, figure in figures.items() if figure is not None}
+
+
+def write_study(
+    study: Study, findings: Sequence[Finding], drawings: Mapping[str, Drawing], folder: Path
+) -> list[Path]:
     """Write every table and figure, then ``index.md`` and ``study.json``, which name them.
 
     Each file is written whole or not at all, the two that name the others last. Files of the same
@@ -35,9 +43,8 @@ def write_study(study: Study, findings: Sequence[Finding], folder: Path) -> list
             stem = _stem(finding, table)
             written.append(write_text(folder / f"{stem}.csv", table.csv()))
             written.append(write_text(folder / f"{stem}.md", table.markdown()))
-        figure = _figure_of(study, finding)
-        if figure is not None:
-            written += save_figure(figure, folder / finding.name)
+        if finding.name in drawings:
+            written += drawings[finding.name].save(folder / finding.name)
     written.append(write_text(folder / "index.md", _index_markdown(study, findings)))
     data = json.dumps(study_json(study, findings), indent=1, ensure_ascii=False)
     written.append(write_text(folder / "study.json", data + "\n"))
@@ -123,6 +130,7 @@ def study_json(study: Study, findings: Sequence[Finding]) -> dict[str, Any]:
 def study_page(
     study: Study,
     findings: Sequence[Finding],
+    drawings: Mapping[str, Drawing],
     store: str | None = None,
     split: str | None = None,
     sections: Sequence[Section] = (),
@@ -135,11 +143,10 @@ def study_page(
         split=split,
         extra={"Studied": study.text},
         title=f"Study of {counted(models, 'model')}",
-        sections=[*sections, *(_section(study, finding) for finding in findings)],
+        sections=[*sections, *(_section(finding, drawings) for finding in findings)],
     )
 
 
-def _section(study: Study, finding: Finding) -> Section:
-    figure = _figure_of(study, finding)
-    svg = "" if figure is None else figure_svg(figure)
+def _section(finding: Finding, drawings: Mapping[str, Drawing]) -> Section:
+    svg = drawings[finding.name].svg if finding.name in drawings else ""
     return replace(finding, source=f"Wang et al. (2022), {finding.source}", svg=svg)
