@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import committee as cm
 from committee import Calibration, Pool
+from committee.arrays import Array
 from committee.pool.metrics import TOP_1
 from committee.pool.prefixes import PrefixSource, prefixes_of
 from committee.rule.cascade import NEVER
@@ -18,7 +19,7 @@ from committee.rule.scores import max_prob
 from committee.selection import approximations
 from committee.selection.approximations import _compiled
 from committee.selection.evaluate_many import evaluate_all
-from committee.selection.statistics import prefix_table
+from committee.selection.statistics import PrefixTable, prefix_table
 from strategies import CONFIDENCES, RULES, calibrated_pools, pools, random_pool
 
 native = approximations._native
@@ -48,16 +49,25 @@ def every_prefix(rule: PrefixSource):
     return list(dict.fromkeys(rule.key(each) for each in sets))
 
 
-def same_tables(rule: PrefixSource, monkeypatch, grid: int = 7, threads: int = 1) -> None:
-    keys = every_prefix(rule)
-    fast = prefix_table(rule, keys, grid, threads=threads)
-    slow = plainly(monkeypatch, lambda: prefix_table(rule, keys, grid))
+def plain_table(rule: PrefixSource, monkeypatch, grid: int) -> tuple[PrefixTable, list[Array]]:
+    """The statistics without the compiled part, and every threshold of each prefix."""
+
+    def compute():
+        table = prefix_table(rule, every_prefix(rule), grid)
+        widths = zip(table.rows, table.widths, strict=True)
+        return table, [table.thresholds(key, np.arange(width - 1)) for key, width in widths]
+
+    return plainly(monkeypatch, compute)
+
+
+def same_tables(rule: PrefixSource, monkeypatch, grid: int = 7, threads: int = 1, plain=None):
+    slow, thresholds = plain or plain_table(rule, monkeypatch, grid)
+    fast = prefix_table(rule, list(slow.rows), grid, threads=threads)
     np.testing.assert_array_equal(fast.values, slow.values)
     np.testing.assert_array_equal(fast.widths, slow.widths)
     np.testing.assert_array_equal(fast.passed, slow.passed)
-    for key, width in zip(keys, slow.widths, strict=True):
-        choices = np.arange(width - 1)
-        np.testing.assert_array_equal(fast.thresholds(key, choices), slow.thresholds(key, choices))
+    for key, expected in zip(slow.rows, thresholds, strict=True):
+        np.testing.assert_array_equal(fast.thresholds(key, np.arange(len(expected))), expected)
 
 
 @needs_compiled
@@ -96,11 +106,17 @@ HARD = {
 }
 
 
+@pytest.fixture(scope="module")
+def plain_tables():
+    """Tables of hard pools without the compiled part, which instruction sets do not change."""
+    return {}
+
+
 @needs_compiled
 @pytest.mark.parametrize("confidence", CONFIDENCES)
 @pytest.mark.parametrize("combine", ["mean_logits", "mean_probabilities", "last"])
 @pytest.mark.parametrize("hard", HARD)
-def test_hard_pools(instruction_set, combine, confidence, hard, monkeypatch):
+def test_hard_pools(instruction_set, combine, confidence, hard, monkeypatch, plain_tables):
     random = np.random.default_rng(len(hard))
     shape = (100, 37)
     outputs = {
@@ -108,7 +124,10 @@ def test_hard_pools(instruction_set, combine, confidence, hard, monkeypatch):
     }
     labels = random.integers(0, shape[1], shape[0])
     pool = Pool.from_arrays(labels, outputs, kind="logits")
-    same_tables(prefixes_of(pool, confidence, combine), monkeypatch, grid=100)
+    rule, case = prefixes_of(pool, confidence, combine), (combine, confidence, hard)
+    if case not in plain_tables:
+        plain_tables[case] = plain_table(rule, monkeypatch, grid=100)
+    same_tables(rule, monkeypatch, grid=100, plain=plain_tables[case])
 
 
 CALIBRATIONS = {

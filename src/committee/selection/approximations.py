@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,7 +61,7 @@ def count_reached(score: Array, rising: Array) -> Array:
 
 
 def approximate(
-    source: PrefixSource, keys: Sequence[Key], threads: int, executor: ThreadPoolExecutor
+    source: PrefixSource, keys: Sequence[Key], threads: int, executor: Executor
 ) -> Iterator[list[tuple[int, Approximate | None]]]:
     """Yield batches of (row, approximation) for all prefixes; None where none can be computed."""
     if not keys:
@@ -101,7 +101,7 @@ def _classes(source: StoredPrefixes) -> int:
 
 
 def _run(
-    source: StoredPrefixes, keys: Sequence[Key], threads: int, executor: ThreadPoolExecutor
+    source: StoredPrefixes, keys: Sequence[Key], threads: int, executor: Executor
 ) -> Iterator[Approximate | None]:
     """Yield the approximation of each prefix; pass the prefixes by rising size, then name."""
     pool, samples = source.pool, len(source.pool)

@@ -10,7 +10,6 @@ import itertools
 import logging
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, singledispatch
@@ -28,6 +27,7 @@ from committee.selection.rules import Progress
 from committee.selection.sequences import within_bounds
 from committee.selection.statistics import PrefixTable, prefix_table
 from committee.selection.sweep import CLEARLY, Batch, Points, dominated, pareto_envelope, sweep
+from committee.selection.threads import executor_for
 
 # Most sequences and threshold vectors of one call of the sweep, which takes well below a second.
 _SEQUENCES = 64
@@ -163,7 +163,7 @@ def sweep_thresholds(source: PrefixSource, task: Sweep) -> tuple[list[Point], in
     cascades = done = 0
     # The compiled part polls this flag.
     stop = np.zeros(1, np.uint8)
-    with ThreadPoolExecutor(threads) as executor:
+    with executor_for(_numbers(task), threads) as executor:
         try:
             # Each round prunes with the committees of all earlier rounds.
             for start in range(0, len(batches), threads):
@@ -202,6 +202,13 @@ def _halt(stop: Array) -> None:
         stop[0] = 1
     else:
         native.halt(stop)
+
+
+def _numbers(task: Sweep) -> float:
+    """Return about how many numbers the sweep reads: rows, then vectors, of each sequence."""
+    widest, longest = task.table.widths.max(initial=1), max(map(len, task.sequences), default=1)
+    rows = task.table.passed.shape[1] * longest
+    return len(task.sequences) * (rows + float(widest) ** (longest - 1))
 
 
 def _batches(task: Sweep) -> Iterator[tuple[int, Batch]]:

@@ -153,15 +153,16 @@ def _walk(
     cuts = {key: np.array(sorted(each), np.float64) for key, each in finite.items()}
     table = prefix_table(source, list(cuts), cuts=cuts, threads=threads or processors())
     for cascade, own in zip(cascades, keys, strict=True):
-        alive = np.ones(len(source), bool)
-        stages, values = np.zeros(len(source), np.int64), np.zeros(len(source), table.values.dtype)
-        for k, (key, stage) in enumerate(zip(own, cascade.stages, strict=True)):
-            # A sample exits if it reaches the stage's cut; "always" and "never" have no cut.
-            cut = int(np.searchsorted(cuts[key], stage.threshold)) + 1
-            row = table.rows[key]
-            always = stage.threshold == -np.inf
-            exiting = alive if always else alive & (table.passed[row] >= cut)
-            stages[exiting] = k
-            values[exiting] = table.values[row][exiting]
-            alive = alive & ~exiting
+        rows = [table.rows[key] for key in own]
+        last = len(rows) - 1
+        stages, values = np.full(len(source), last), table.values[rows[last]].copy()
+        # Backwards, so that a sample exits at the first stage whose cut it reaches.
+        for k in reversed(range(last)):
+            threshold = cascade.thresholds[k]
+            # "always" and "never" are no cuts; every sample reaches 0 cuts, none one more than all.
+            always = threshold == -np.inf
+            cut = 0 if always else int(np.searchsorted(cuts[own[k]], threshold)) + 1
+            exiting = table.passed[rows[k]] >= cut
+            np.copyto(stages, k, where=exiting)
+            np.copyto(values, table.values[rows[k]], where=exiting)
         yield stages, values

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Unpack
 
 import numpy as np
@@ -21,6 +20,7 @@ from committee.selection.rules import Progress, is_auto, search_each_rule
 from committee.selection.sequences import every_sequence, refuse_tiles, within_bounds
 from committee.selection.statistics import PrefixTable, prefix_table
 from committee.selection.sweep import Batch, sweep
+from committee.selection.threads import executor_for
 
 # Number of costs at which pairs are compared, from the cheapest to the dearest, in equal ratios.
 _COSTS = 64
@@ -116,7 +116,7 @@ def _select(
             at = np.searchsorted(points.cost[order], levels, side="right") - 1
             best[row, at >= 0] = rising[at[at >= 0]]
 
-    with ThreadPoolExecutor(plan.threads) as executor:
+    with executor_for(len(pairs) * len(pool), plan.threads) as executor:
         try:
             for _ in executor.map(compare, range(0, len(pairs), _PAIRS)):
                 pass

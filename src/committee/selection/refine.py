@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
@@ -33,6 +32,7 @@ from committee.selection.front import (
 from committee.selection.notes import warnings_of
 from committee.selection.statistics import PrefixTable
 from committee.selection.sweep import CLEARLY
+from committee.selection.threads import executor_for
 
 
 def front_of_candidates(
@@ -182,7 +182,8 @@ def _thresholds(candidates: Candidates, chosen: list[_Candidate]) -> dict[tuple[
         values = candidates.table.thresholds(key, np.array(numbers))
         return {(key, n): float(v) for n, v in zip(numbers, values, strict=True)}
 
-    with ThreadPoolExecutor(candidates.plan.threads) as executor:
+    numbers = len(wanted) * candidates.table.passed.shape[1]
+    with executor_for(numbers, candidates.plan.threads) as executor:
         return {cut: value for each in executor.map(of, wanted) for cut, value in each.items()}
 
 

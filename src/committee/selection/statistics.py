@@ -9,7 +9,6 @@ so that the statistics are exact either way.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
@@ -20,6 +19,7 @@ from committee.errors import ShapeError
 from committee.pool.metrics import TOP_1
 from committee.pool.prefixes import Key, PrefixSource
 from committee.selection.approximations import UNSURE, Approximate, approximate, count_reached
+from committee.selection.threads import executor_for
 
 # Sums of integers in double precision are exact below this.
 _EXACT = 2.0**52
@@ -141,7 +141,7 @@ def prefix_table(
             values[row] = own.correct if top_1 else source.values(key, every)
         candidates[key] = own
 
-    with ThreadPoolExecutor(threads) as executor:
+    with executor_for(len(keys) * samples, threads) as executor:
         try:
             if known is not None:
                 copied = [row for row, key in enumerate(keys) if key in ready]
@@ -271,13 +271,11 @@ def _thresholds(
     least = np.searchsorted(
         np.maximum.accumulate(ranked + error), ranked[first - 1] - error[first - 1], side="left"
     )
-    above = [order[[rank]] for rank in first]
     below = [order[low:rank] for low, rank in zip(least, first, strict=True)]
-    exact = source.scores(key, np.concatenate(above + below))
-    ends = np.cumsum([len(rows) for rows in above + below])
-    parts = np.split(exact, ends[:-1])
-    lower = np.array([part.max() for part in parts[len(choices) :]])
-    return _between(lower, np.concatenate(parts[: len(choices)]))
+    exact = source.scores(key, np.concatenate([order[first], *below]))
+    upper, lower = exact[: len(first)], exact[len(first) :]
+    starts = np.cumsum([0, *(first - least)[:-1]])
+    return _between(np.maximum.reduceat(lower, starts), upper)
 
 
 def _near(
