@@ -143,7 +143,7 @@ class Samples:
 
     def taken(self, rows: Array) -> Samples:
         """Return some of the samples, in the order of ``rows``, indices of shape (n,)."""
-        ids = tuple(self.ids[row] for row in rows.tolist())
+        ids = tuple(map(self.ids.__getitem__, rows.tolist()))
         labels = None if self.labels is None else self.labels[rows]
         content = None if self.content is None else self.content[rows]
         return replace(self, ids=ids, labels=labels, content=content)

@@ -206,9 +206,10 @@ def _halt(stop: Array) -> None:
 
 def _numbers(task: Sweep) -> float:
     """Return about how many numbers the sweep reads: rows, then vectors, of each sequence."""
-    widest, longest = task.table.widths.max(initial=1), max(map(len, task.sequences), default=1)
+    widest = float(task.table.widths.max(initial=1))
+    longest = max(map(len, task.sequences), default=1)
     rows = task.table.passed.shape[1] * longest
-    return len(task.sequences) * (rows + float(widest) ** (longest - 1))
+    return len(task.sequences) * float(rows + widest ** (longest - 1))
 
 
 def _batches(task: Sweep) -> Iterator[tuple[int, Batch]]:
