@@ -138,8 +138,7 @@ def _check_absent(path: Path) -> None:
 
 def _move_out(plan: Plan, data: Path) -> None:
     """Move the larger tensors into a file, before branches are built, which protobuf limits too."""
-    from onnx import TensorProto
-    from onnx.external_data_helper import set_external_data
+    from onnx import TensorProto, external_data_helper
 
     with data.open("wb") as file:
         for model in plan.models.values():
@@ -147,7 +146,9 @@ def _move_out(plan: Plan, data: Path) -> None:
                 if len(tensor.raw_data) < _PAGE:
                     continue
                 file.write(bytes(-file.tell() % _PAGE))
-                set_external_data(tensor, data.name, file.tell(), len(tensor.raw_data))
+                external_data_helper.set_external_data(
+                    tensor, data.name, file.tell(), len(tensor.raw_data)
+                )
                 file.write(tensor.raw_data)
                 tensor.ClearField("raw_data")
                 tensor.data_location = TensorProto.EXTERNAL

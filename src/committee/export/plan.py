@@ -248,14 +248,13 @@ def _kind(cascade: Cascade, raw: Mapping[str, Kind]) -> Kind:
 
 
 def _read(spec: ModelSpec) -> ModelProto:
-    import onnx
-    from onnx import inliner
+    import onnx.inliner
 
     path = Path(spec.text)
     try:
         model = onnx.load(path)
         # Functions of several models may have the same name; inlining avoids that.
-        return inliner.inline_local_functions(model) if model.functions else model
+        return onnx.inliner.inline_local_functions(model) if model.functions else model
     except Exception as error:
         raise ModelError(
             f"model {spec.name!r}: {path} is no ONNX model ({_first_line(error)})"

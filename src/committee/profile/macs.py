@@ -153,16 +153,14 @@ def torch_macs(module: torch.nn.Module, shape: tuple[int, ...]) -> int:
     ``shape`` is the input's, with the batch of 1; the module is left as it is.
     """
     import torch
-    from torch.func import functional_call
-    from torch.nn import functional
-    from torch.overrides import TorchFunctionMode
     from torch.utils.flop_counter import FlopCounterMode
 
+    functional = torch.nn.functional
     batch_norm = functional.batch_norm
     names = ("hardtanh", "relu6", "hardswish", "hardsigmoid", "leaky_relu", "elu")
     activations = [getattr(functional, name) for name in names]
 
-    class QuickShapes(TorchFunctionMode):
+    class QuickShapes(torch.overrides.TorchFunctionMode):
         """Answers for batch norm and activations, which take milliseconds on the meta device."""
 
         def __torch_function__(
@@ -184,7 +182,7 @@ def torch_macs(module: torch.nn.Module, shape: tuple[int, ...]) -> int:
     module.eval()
     try:
         with torch.inference_mode(), QuickShapes(), FlopCounterMode(display=False) as counter:
-            functional_call(module, on_meta, torch.zeros(shape, device="meta"))
+            torch.func.functional_call(module, on_meta, torch.zeros(shape, device="meta"))
     finally:
         for part in training:
             part.training = True

@@ -101,7 +101,6 @@ def encoded_rows(path: Path, rows: Sequence[Mapping[str, Any]], names: Iterable[
         return csv_text([names, *(row.values() for row in rows)]).encode()
     if ending == ".jsonl":
         return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
-    import pyarrow
     import pyarrow.parquet
 
     sink = pyarrow.BufferOutputStream()
