@@ -19,7 +19,7 @@ EXTRAS := .[all,torch,timm,torchvision,transformers,export,sklearn,hub,datasets,
 
 .PHONY: fuzz node node-if-there demo imagenet test test-lowest lint bench bench-search \
 	bench-search-large bench-imagenet bench-promises bench-rivals bench-predict bench-import bench-run \
-	bench-export multiply-adds docs notebooks structure format clean
+	bench-export bench-serve multiply-adds docs notebooks structure format clean
 
 demo: $(DEMO_VENV)/ready
 	$(DEMO_VENV)/bin/committee demo --out demo-out
@@ -90,6 +90,11 @@ bench-import: $(VENV)/ready
 # The time one ONNX file takes per image, by exit, beside the runner and the largest model.
 bench-export: $(VENV)/ready
 	$(BIN)/python benchmarks/export.py
+
+# The server under load beside the largest model, other ways and the offline limit; QUICK=--quick takes a
+# minute, SOAK="--soak 30" watches its memory. Writes benchmarks/results/serve.json and serve.md.
+bench-serve: $(VENV)/ready
+	$(BIN)/python benchmarks/serve.py $(QUICK) $(SOAK)
 
 # Write docs/multiply_adds.md; conftest lets a torchvision of another build be imported.
 multiply-adds: $(VENV)/ready
