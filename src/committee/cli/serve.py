@@ -18,6 +18,7 @@ from committee.errors import CascadeError, require
 from committee.run.open import open_cascade
 from committee.run.runner import Runner
 from committee.serve.settings import Settings
+from committee.serve.tracing import tracing_to
 from committee.text import printable
 
 if TYPE_CHECKING:
@@ -102,6 +103,13 @@ def serve(
     quiet: Annotated[
         bool, typer.Option("--quiet", help="Write no access log to standard error.")
     ] = False,
+    trace: Annotated[
+        str | None,
+        typer.Option(
+            metavar="EXPORTER",
+            help="Write spans of OpenTelemetry: console, or an exporter that is installed.",
+        ),
+    ] = None,
     pool: opt.LoadedAs = None,
     allow_code: opt.AllowCode = None,
     as_json: opt.AsJson = False,
@@ -143,6 +151,7 @@ def serve(
         _warn,
         log=not quiet,
         watched=_file(cascade) if reload else None,
+        tracing=None if trace is None else tracing_to(trace),
     )
 
 

@@ -31,6 +31,8 @@ T = TypeVar("T")
 DEADLINE = "X-Request-Timeout-Ms"
 # Classes of an answer, unless a request says how many.
 _TOP = 5
+# Seconds after which a request is watched for a client that goes away.
+_LONG = 0.05
 # Requests of tensors have no body of these types.
 _NOT_TENSORS = ("multipart/", "image/")
 
@@ -179,7 +181,8 @@ async def description(request: Request) -> Response:
 
 async def _while_connected(request: Request, work: Awaitable[T]) -> T:
     """Return a result, unless the client goes away: then its places are freed."""
-    own = asyncio.current_task()
+    own, loop = asyncio.current_task(), asyncio.get_running_loop()
+    watchers: list[asyncio.Task[None]] = []
     gone = False
 
     async def watch() -> None:
@@ -190,7 +193,8 @@ async def _while_connected(request: Request, work: Awaitable[T]) -> T:
         assert own is not None
         own.cancel()
 
-    watcher = asyncio.create_task(watch())
+    # Most requests are answered before anybody could go away.
+    later = loop.call_later(_LONG, lambda: watchers.append(asyncio.create_task(watch())))
     try:
         return await work
     except asyncio.CancelledError:
@@ -198,7 +202,9 @@ async def _while_connected(request: Request, work: Awaitable[T]) -> T:
             raise
         raise RequestError("the client has gone", 499) from None
     finally:
-        watcher.cancel()
+        later.cancel()
+        for each in watchers:
+            each.cancel()
 
 
 async def _body(request: Request) -> bytes:
@@ -215,12 +221,22 @@ async def _body(request: Request) -> bytes:
             async for part in request.stream():
                 size += len(part)
                 _check_size(size, settings)
+                _count_bytes(request, len(part))
                 parts.append(part)
     except TimeoutError:
         raise RequestError(f"the body did not arrive within {settings.slow:g} s", 408) from None
     except ClientDisconnect:
         raise RequestError("the client has gone", 499) from None
     return b"".join(parts)
+
+
+def _count_bytes(request: Request, size: int) -> None:
+    """Refuse a body that would take too much memory together with those of other requests."""
+    serving = _serving(request)
+    if serving.body_bytes + size > serving.settings.max_bodies:
+        raise RequestError("too many bodies are being read; ask again", 503)
+    serving.body_bytes += size
+    request.scope["committee"]["bytes"] += size
 
 
 def _check_size(size: int, settings: Settings) -> None:

@@ -8,6 +8,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from typing import Any
 
@@ -41,7 +42,7 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        about: dict[str, Any] = {"samples": 0, "status": 500}
+        about: dict[str, Any] = {"samples": 0, "status": 500, "bytes": 0}
         scope["committee"] = about
         began = time.perf_counter()
 
@@ -55,12 +56,23 @@ class Edge:
                 await send(message)
 
         try:
-            if self._may(scope):
-                await self._app(scope, receive, sent)
-            else:
-                await _refuse(sent)
+            with self._traced(scope, about):
+                if self._may(scope):
+                    await self._app(scope, receive, sent)
+                else:
+                    await _refuse(sent)
         finally:
+            self._serving.body_bytes -= about["bytes"]
             self._tell(scope, about, time.perf_counter() - began)
+
+    def _traced(self, scope: Scope, about: dict[str, Any]) -> AbstractContextManager[None]:
+        tracing = self._serving.tracing
+        if tracing is None:
+            return nullcontext()
+        headers = {
+            name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
+        }
+        return tracing.request(f"{scope['method']} {scope['path']}", headers, about)
 
     def _may(self, scope: Scope) -> bool:
         if not self._token or scope["path"] in _OPEN:

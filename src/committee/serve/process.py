@@ -22,6 +22,7 @@ from committee.serve.edge import Edge, Log, log_line
 from committee.serve.grpc import grpc_server
 from committee.serve.served import ServedCascade, Serving
 from committee.serve.settings import Settings
+from committee.serve.tracing import Tracing
 
 # Takes the cascade, its address, and that of gRPC.
 Ready = Callable[[ServedCascade, str, str], None]
@@ -41,6 +42,7 @@ def run_server(
     *,
     log: bool = True,
     watched: Path | None = None,
+    tracing: Tracing | None = None,
 ) -> None:
     """Serve a cascade until a signal stops the process.
 
@@ -52,23 +54,27 @@ def run_server(
         note: Called with each message for the operator.
         log: Write a line of JSON to standard error for each request.
         watched: A file whose change loads the cascade anew; None for none.
+        tracing: Writes spans; None for none.
 
     Raises:
         CommitteeError: If the address cannot be had, or the cascade cannot be loaded.
     """
-    asyncio.run(_serve(load, settings, ready, note, log, watched))
+    serving = Serving(load, settings, tracing=tracing)
+    try:
+        asyncio.run(_serve(serving, ready, note, log, watched))
+    finally:
+        if tracing is not None:
+            tracing.close()
 
 
 async def _serve(
-    load: Callable[[], Runner],
-    settings: Settings,
+    serving: Serving,
     ready: Ready,
     note: Callable[[str], None],
     log: bool,
     watched: Path | None,
 ) -> None:
-    listening = _socket(settings)
-    serving = Serving(load, settings)
+    listening = _socket(serving.settings)
     line = log_line if log else None
     server = _Server(serving, make_app(serving, log=line))
     helpers: list[asyncio.Task[None]] = []

@@ -26,6 +26,7 @@ from committee.run.stage_queues import Exits
 from committee.serve.observers import Observer
 from committee.serve.settings import Settings
 from committee.serve.stages import Batch, Options, Stages, stacked
+from committee.serve.tracing import Tracing
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +52,7 @@ class _Call:
     options: Options
     results: list[Any]
     left: int
+    context: Any = None
     tickets: list[_Ticket] = field(default_factory=list)
 
 
@@ -92,6 +94,7 @@ class _News:
     calls: list[_Call] = field(default_factory=list)
     exits: list[tuple[int, float, float | None, bool]] = field(default_factory=list)
     batch: tuple[int, int, float, float] | None = None
+    contexts: list[Any] = field(default_factory=list)
 
 
 class Scheduler:
@@ -102,6 +105,7 @@ class Scheduler:
         explained: From decisions and a row to one decision.
         settings: Sizes, delays and limits.
         observers: Who learns what happens; called in the event loop.
+        tracing: Writes a span for each batch; None for none.
     """
 
     def __init__(
@@ -110,10 +114,11 @@ class Scheduler:
         explained: Callable[[Decisions, int], Decision],
         settings: Settings,
         observers: Sequence[Observer] = (),
+        tracing: Tracing | None = None,
     ) -> None:
         settings.check_stages(stages.queues)
         self._stages, self._explained = stages, explained
-        self._settings, self._observers = settings, observers
+        self._settings, self._observers, self._tracing = settings, observers, tracing
         self._changed = threading.Condition()
         self._entry: deque[_Ticket] = deque()
         self._entered = 0  # of the entry, those that nobody gave up
@@ -176,6 +181,8 @@ class Scheduler:
         options = Options(max_stage, values)
         count = len(samples)
         call = _Call(self._loop.create_future(), options, [None] * count, count)
+        if self._tracing is not None:
+            call.context = self._tracing.current()
         self._let_in(call, samples)
         seconds = self._settings.deadline if deadline is None else deadline
         try:
@@ -279,7 +286,9 @@ class Scheduler:
         with self._changed:
             seconds = time.monotonic() - worker.began
             worker.batch, worker.given_up = None, False
+            calls = {} if self._tracing is None else dict.fromkeys(self._calls(batch))
             news = self._given(batch, answer, failed)
+            news.contexts = [call.context for call in calls]
             news.batch = batch.stage, len(batch), waited, seconds
             if any(map(self._waiting, range(self._stages.queues))):
                 self._changed.notify()
@@ -393,12 +402,20 @@ class Scheduler:
                 call.future.set_result(call.results)
         if news.batch is not None:
             self._pace.add(news.batch[3], len(news.exits))
+        if self._tracing is not None and news.batch is not None:
+            self._trace(news.contexts, *news.batch)
         for observer in self._observers:
             if news.batch is not None:
                 observer.batch(*news.batch)
             for each in news.exits:
                 observer.exited(*each)
         self._tell_empty()
+
+    def _trace(self, contexts: list[Any], stage: int, size: int, _: float, model_s: float) -> None:
+        assert self._tracing is not None
+        ended = time.time_ns()
+        times = ended - round(model_s * 1e9), ended
+        self._tracing.stage(contexts, stage, self._stages.models(stage), size, times)
 
     async def _watch_workers(self) -> None:
         """Fail what waits for a batch that does not end."""
@@ -423,13 +440,17 @@ class Scheduler:
 
     def _calls_of(self, batch: Batch) -> list[_Call]:
         with self._changed:
-            flows = [(self._flows.get(first), rows) for first, rows in batch.flows]
-            return [
-                flow.tickets[row].call
-                for flow, rows in flows
-                if flow is not None
-                for row in rows.tolist()
-            ]
+            return self._calls(batch)
+
+    def _calls(self, batch: Batch) -> list[_Call]:
+        """Return the calls that a batch has samples of, once for each."""
+        flows = [(self._flows.get(first), rows) for first, rows in batch.flows]
+        return [
+            flow.tickets[row].call
+            for flow, rows in flows
+            if flow is not None
+            for row in rows.tolist()
+        ]
 
     def _fail_all(self, error: RequestError) -> None:
         with self._changed:

@@ -18,6 +18,7 @@ from committee.serve.samples import SampleReader
 from committee.serve.scheduler import Scheduler
 from committee.serve.settings import Settings
 from committee.serve.stages import stages_of
+from committee.serve.tracing import Tracing
 
 
 @dataclass(eq=False)
@@ -67,12 +68,19 @@ class Serving:
         load: Opens the cascade and loads its models; called in a thread.
         settings: Name, sizes, delays and limits.
         observers: Who learns what happens.
+        tracing: Writes spans; None for none.
     """
 
     def __init__(
-        self, load: Callable[[], Runner], settings: Settings, observers: Sequence[Observer] = ()
+        self,
+        load: Callable[[], Runner],
+        settings: Settings,
+        observers: Sequence[Observer] = (),
+        tracing: Tracing | None = None,
     ) -> None:
         self._load, self.settings, self.observers = load, settings, list(observers)
+        self.tracing = tracing
+        self.body_bytes = 0  # of all requests under way
         self.current: ServedCascade | None = None
         self.stopping = False
         self._swapping = asyncio.Lock()
@@ -140,7 +148,9 @@ class Serving:
         reader = SampleReader(runner.task, first | later, settings.max_pixels, settings.max_samples)
         exits = ExitCounts(len(runner.cascade.stages))
         observers = [*self.observers, exits]
-        scheduler = Scheduler(stages_of(runner), runner.explained, settings, observers)
+        scheduler = Scheduler(
+            stages_of(runner), runner.explained, settings, observers, self.tracing
+        )
         version = version_of(runner)
         return ServedCascade(settings.name, version, runner, reader, scheduler, exits)
 

@@ -1,0 +1,212 @@
+"""A server whose models fail, wait and hang: who is answered, and how."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from committee import Cascade
+from committee.models.load import load_model
+from committee.models.pool_file import read_pool_file
+from serve_world import RunningServer, serving
+from small_world import CLASSES, code_of, images, write_pool
+
+# A model that fails, or waits for a file, where the first pixel of an image says so.
+CODE = """
+import time
+from pathlib import Path
+import numpy as np
+
+HERE = Path(__file__).parent
+
+def _model():
+    def run(batch):
+        said = np.rint(batch.reshape(len(batch), -1)[:, 0] * 127.5 + 127.5)
+        if (said == 9).any():
+            (HERE / "began").touch()
+            while not (HERE / "gate").exists():
+                time.sleep(0.002)
+        if (said == 1).any():
+            raise ValueError("not this one")
+        answer = np.tile(np.float32([1, 2, 3]), (len(batch), 1))
+        answer[said == 2] = np.nan
+        return answer
+    return run
+
+one = two = _model
+"""
+RAISES, GIVES_NAN, WAITS = 1, 2, 9
+INFER = "/v2/models/cascade/infer"
+
+
+class World:
+    """A server of such a model, and what it is asked."""
+
+    def __init__(self, folder: Path) -> None:
+        path = write_pool(folder)
+        (folder / "models.py").write_text(CODE)
+        code = code_of(path)
+        known = [load_model(spec, code)[1] for spec in read_pool_file(path).models]
+        cascade = replace(Cascade.of(["one"]), models={s.name: s for s in known}, classes=CLASSES)
+        self.folder, self.file = folder, cascade.save(folder / "cascade.json")
+        self.options = ["--allow-code", *code]
+        self.executor = ThreadPoolExecutor(8)
+
+    @contextmanager
+    def serving(self, *options: str) -> Iterator[RunningServer]:
+        with serving(self.file, *self.options, *options) as self.running:
+            yield self.running
+
+    def ask(self, *what: int, **headers: str) -> httpx.Response:
+        some = images(len(what))
+        some[:, 0, 0] = what
+        tensor = {"name": "images", "shape": [*some.shape], "datatype": "UINT8"}
+        body = {"inputs": [{**tensor, "data": some.ravel().tolist()}]}
+        address = f"{self.running.address}{INFER}"
+        return httpx.post(address, json=body, headers=headers, timeout=60)
+
+    def ask_again(self, *what: int) -> httpx.Response:
+        """Ask until there is a place."""
+        while (answer := self.ask(*what)).status_code == 503:
+            pass
+        return answer
+
+    def asked(self, *what: int, **headers: str) -> Future[httpx.Response]:
+        return self.executor.submit(self.ask, *what, **headers)
+
+    def held(self) -> Future[httpx.Response]:
+        """A request whose batch waits at the gate."""
+        (self.folder / "began").unlink(missing_ok=True)
+        request = self.asked(WAITS)
+        until((self.folder / "began").exists)
+        return request
+
+    def open(self) -> None:
+        (self.folder / "gate").touch()
+
+    def get(self, path: str) -> httpx.Response:
+        return httpx.get(f"{self.running.address}{path}", timeout=60)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    made = World(tmp_path)
+    yield made
+    made.open()
+    made.executor.shutdown()
+
+
+def until(holds: Callable[[], Any]) -> None:
+    while not holds():
+        time.sleep(0.005)
+
+
+def outputs(answer: httpx.Response) -> dict[str, Any]:
+    return {each["name"]: each["data"] for each in answer.json()["outputs"]}
+
+
+def test_a_sample_fails_and_no_other(world: World) -> None:
+    with world.serving():
+        alone = world.ask(RAISES)
+        assert alone.status_code == 422
+        assert "model 'one': failed on input" in alone.json()["error"]
+        assert "NaN or infinite outputs" in world.ask(GIVES_NAN).json()["error"]
+        made = outputs(world.ask(0, RAISES, 0, GIVES_NAN))
+        assert made["class"] == [2, -1, 2, -1]
+        assert [bool(reason) for reason in made["error"]] == [False, True, False, True]
+        assert world.get("/v2/health/ready").status_code == 200
+
+
+def test_a_full_queue_and_a_missed_deadline(world: World) -> None:
+    with world.serving("--queue", "3"):
+        held = world.held()
+        late = world.asked(0, **{"X-Request-Timeout-Ms": "20"})
+        assert late.result().status_code == 504
+        waiting = world.executor.submit(world.ask_again, 0, 0)
+        answers: list[httpx.Response] = []
+
+        def is_full() -> bool:
+            answers.append(world.ask(0, **{"X-Request-Timeout-Ms": "1"}))
+            return answers[-1].status_code == 503
+
+        until(is_full)
+        assert int(answers[-1].headers["retry-after"]) >= 1
+        assert "the queue is full: 3 samples wait" in answers[-1].json()["error"]
+        assert world.ask(0, 0, 0, 0).status_code == 413
+        world.open()
+        assert held.result().status_code == waiting.result().status_code == 200
+
+
+def test_a_client_that_goes_away_frees_its_place(world: World) -> None:
+    with world.serving("--queue", "2") as running:
+        held = world.held()
+        host, _, port = running.host.partition(":")
+        body = (
+            b'{"inputs":[{"name":"images","shape":[1,4,4],"datatype":"UINT8","data":['
+            + b",".join([b"0"] * 16)
+            + b"]}]}"
+        )
+        head = f"POST {INFER} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        with socket.create_connection((host, int(port)), 60) as link:
+            link.sendall(head.encode() + body)
+            until(lambda: world.ask(0, **{"X-Request-Timeout-Ms": "1"}).status_code == 503)
+        until(lambda: world.ask(0, **{"X-Request-Timeout-Ms": "1"}).status_code == 504)
+        world.open()
+        assert held.result().status_code == 200
+        until(lambda: 499 in {each["status"] for each in running.requests})
+
+
+def test_a_model_that_hangs_makes_the_server_not_ready(world: World) -> None:
+    with world.serving("--hang", "0.2"):
+        held = world.held()
+        assert held.result().status_code == 503
+        assert "model one hangs" in held.result().json()["error"]
+        for path in ("/v2/health/ready", "/v2/models/cascade/ready"):
+            assert world.get(path).status_code == 503
+        assert world.get("/v2/health/live").status_code == 200
+        assert world.ask(0).status_code == 503
+        world.open()
+        until(lambda: world.get("/v2/health/ready").status_code == 200)
+        assert world.ask(0).status_code == 200
+
+
+def test_what_is_under_way_is_answered_before_the_end(world: World) -> None:
+    with world.serving() as running:
+        held = world.held()
+        running.signal()
+        until(lambda: world.get("/v2/health/ready").status_code == 503)
+        refused = world.ask(0)
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+        world.open()
+        assert held.result().status_code == 200
+        assert running.ended() == 0
+
+
+def test_what_does_not_end_is_refused_at_the_end(world: World) -> None:
+    with world.serving("--drain", "0.2", "--slow", "1") as running:
+        held = world.held()
+        running.signal()
+        assert held.result().status_code == 503
+        assert "the server stops" in held.result().json()["error"]
+        assert running.ended() == 0
+
+
+def test_the_second_signal_ends_at_once(world: World) -> None:
+    with world.serving("--drain", "1000") as running:
+        held = world.held()
+        running.signal(signal.SIGINT)
+        until(lambda: world.get("/v2/health/ready").status_code == 503)
+        running.signal(signal.SIGINT)
+        assert running.ended() == 0
+        with pytest.raises(httpx.TransportError):
+            held.result()
