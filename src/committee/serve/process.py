@@ -200,17 +200,20 @@ class _Server(uvicorn.Server):
         )
         self._serving = serving
         self._loop = asyncio.get_running_loop()
-        self._ending: asyncio.Task[None] | None = None
+        self._ending: list[asyncio.Task[None]] = []
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Stop; at the second signal without waiting for anybody."""
+        """Stop; at the second signal refuse what is under way, at the third drop it."""
         self._loop.call_soon_threadsafe(self._end)
 
     def _end(self) -> None:
-        if self._ending is not None:
+        current = self._serving.current
+        if not self._ending:
+            self._ending.append(asyncio.create_task(self._stop()))
+        elif len(self._ending) == 1 and current is not None:
+            self._ending.append(asyncio.create_task(current.scheduler.close(0)))
+        else:
             self.should_exit = self.force_exit = True
-            return
-        self._ending = asyncio.create_task(self._stop())
 
     async def _stop(self) -> None:
         try:
