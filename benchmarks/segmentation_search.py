@@ -18,8 +18,7 @@ from committee.pool.layout import Layout
 from committee.pool.pool_model import PoolModel
 from committee.pool.samples import Samples
 from committee.rule.outputs import Outputs
-from committee.segment.counting import Table
-from committee.segment.pool import TilePool
+from committee.segment.pool import Table, TilePool
 from committee.segment.store import _keys_of
 from committee.segment.tiling import Grid
 from committee.spec.cost import Cost

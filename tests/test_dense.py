@@ -40,9 +40,9 @@ from committee.rule.outputs import Outputs
 from committee.rule.scores import _confidence_of, _tile_max_prob
 from committee.segment import metric as metric_module
 from committee.segment.bilinear import bilinear
-from committee.segment.counting import Table
 from committee.segment.metric import MEAN_IOU, bootstrap_interval, mean_iou
 from committee.segment.outputs import pixel_logits
+from committee.segment.pool import Table
 from committee.segment.predict import _count_tiles, predict_tiles
 from committee.segment.run import Segmenter, segment_into
 from committee.segment.settings import read_settings

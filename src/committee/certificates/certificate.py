@@ -448,7 +448,7 @@ def enough_text(own: CertificateRecord, wins: int, losses: int) -> str:
 
 
 def _passes(own: CertificateRecord, wins: int, losses: int, samples: int) -> bool:
-    """Return True if so many samples certify a promise; see :func:`outcome_of`."""
+    """Return True if so many samples certify a promise; see :func:`_outcome_of`."""
     if own.promise == "within":
         return paired_p_value(wins, losses, samples, own.margin, own.level) <= 1 - own.level
     return share_lower_bound(wins, samples, own.level) >= promised_goal(own)

@@ -312,7 +312,7 @@ def _thresholds_at(scores: Array, shares: Array) -> Array:
 
     At a share of 0 nothing exits; at 1 or more everything does.
 
-    >>> thresholds_at(np.array([0.2, 0.4, 0.8, 0.9]), np.array([0, 0.5, 1]))
+    >>> _thresholds_at(np.array([0.2, 0.4, 0.8, 0.9]), np.array([0, 0.5, 1]))
     array([ inf,  0.6, -inf])
     """
     ranked = np.sort(scores)[::-1]

@@ -1,27 +1,61 @@
-"""``committee certify``, and what other commands print of certificates."""
+"""``committee certify``, ``committee search --promise``, and what they print of certificates."""
 
 from __future__ import annotations
 
+import shlex
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, overload
 
 import typer
 
-from committee.certificates.certificate import Checked, chosen_by
+from committee.certificates.certificate import (
+    Checked,
+    agreeing_with,
+    checked_on,
+    chosen_by,
+    reference_of,
+)
 from committee.certificates.certify import Certified
 from committee.certificates.certify import certify as certified
 from committee.cli import options as opt
 from committee.cli.metrics import with_metric
-from committee.cli.options import amount, names, refuse
-from committee.cli.output import print_json, say, say_notes, say_wrapped
-from committee.cli.stores import check_models, open_split, root_of
+from committee.cli.options import amount, amounts, names, refuse, refuse_for_segmentation
+from committee.cli.output import (
+    print_json,
+    say,
+    say_broken,
+    say_next,
+    say_notes,
+    say_rows,
+    say_wrapped,
+    search_progress,
+)
+from committee.cli.stores import (
+    check_models,
+    confidence_for,
+    next_words,
+    open_split,
+    open_test,
+    root_of,
+    skipped,
+    unit_for,
+)
 from committee.data.table import read_labels
-from committee.errors import CascadeError, MisalignedError
+from committee.errors import CascadeError, CostError, MisalignedError
+from committee.pool.evaluate import check_test_pool, evaluate, shared_warnings
+from committee.pool.metrics import Metric
 from committee.pool.pool import Pool
+from committee.report.rows import CHOSEN, SINGLE, Report, Row
+from committee.report.text import at_thresholds
 from committee.rule.cascade import Cascade
 from committee.run.open import open_cascade, what_is
-from committee.selection.front import check_within
+from committee.selection.exhaustive import search as exact
+from committee.selection.front import Front, check_within
+from committee.selection.rules import refuse_auto
 from committee.selection.sequences import refuse_tiles
+from committee.selection.targets import Target
 from committee.store.split import note_on_chooser, other_splits
 from committee.text import about, counted, from_cell, listed
 
@@ -87,7 +121,7 @@ def certify(
 
     Example: committee certify c.json predictions --split test --match large --within 0.005
     """
-    check_promise("certify", match, agree_with, min_accuracy, within)
+    _check_promise("certify", match, agree_with, min_accuracy, within)
     refuse("--max-cost", cost_limit=cost_limit is not None and max_cost is None)
     refuse("--match", labels=labels is not None and match is None)
     refuse("--metric top-1", labels=labels is not None and metric not in (None, "top-1"))
@@ -117,9 +151,9 @@ def certify(
     note = [*_replaced(target), *_uncalibrated(given, match or agree_with)]
     found.cascade.save(target)
     if as_json:
-        print_json({**certified_json(found), "written": target, "warnings": [*note, *pool.notes]})
+        print_json({**_certified_json(found), "written": target, "warnings": [*note, *pool.notes]})
         return
-    say_certified(found)
+    _say_certified(found)
     say_notes([*note, *pool.notes])
     say(f"Written: {target}")
 
@@ -150,7 +184,7 @@ def certifiable_split(
     return pool
 
 
-def check_promise(
+def _check_promise(
     command: str,
     match: str | None,
     agree_with: str | None,
@@ -248,7 +282,7 @@ def _labels(path: Path, pool: Pool) -> dict[str, int]:
     return dict(zip(ids, labels.tolist(), strict=True))
 
 
-def certified_json(found: Certified) -> dict[str, Any]:
+def _certified_json(found: Certified) -> dict[str, Any]:
     """Return a certificate with the evaluation of its cascade on the samples that tested it."""
     return {
         "certificate": found.certificate.to_json(),
@@ -259,7 +293,7 @@ def certified_json(found: Certified) -> dict[str, Any]:
     }
 
 
-def say_certified(found: Certified) -> None:
+def _say_certified(found: Certified) -> None:
     """Print the sentence of a certificate, then what it rests on."""
     own = found.certificate.record
     say_wrapped(f"Certificate: {found.certificate.text}.")
@@ -281,3 +315,155 @@ def say_checked(found: Checked | None) -> None:
     if found is not None:
         for line in found.lines:
             say_wrapped(line)
+
+
+def search_with_promise(
+    store: str,
+    split: str | None,
+    test: str | None,
+    out: str | None,
+    as_json: bool,
+    *,
+    level: float,
+    match: str | None,
+    agree_with: str | None,
+    within: float | None,
+    min_accuracy: float | None,
+    max_cost: str | None,
+    cost_limit: str | None,
+    worst_case: list[str] | None,
+    max_models: int | None,
+    confidence: str | None,
+    combine: str | None,
+    calibrated: bool,
+    metric: str | None,
+    unit: str | None,
+    threads: int | None,
+) -> None:
+    """Certify a committee on the split that chooses, print it and write it; see ``search``."""
+    _check_promise("search --promise", match, agree_with, min_accuracy, within)
+    refuse("--match or --agree-with", within=within is not None and min_accuracy is not None)
+    refuse("promises without --agree-with", metric=metric is not None and agree_with is not None)
+    refuse_auto("search --promise", combine, confidence or "")
+    pool = open_split(store, split, "val", calibrated)
+    if not pool.keeps_outputs:
+        refuse_for_segmentation(promise=True)
+    test_pool = open_test(store, split, test, calibrated)
+    named = reference(match or agree_with, pool)
+    usual = confidence_for(pool, confidence)
+    other = None if named is None else reference_of(pool, named, combine, usual)
+    if agree_with is not None and other is not None:
+        pool = agreeing_with(pool, other)
+        test_pool = test_pool and agreeing_with(test_pool, other)
+    pool, by = with_metric(pool, metric, None)
+    unlabelled = test_pool is not None and test_pool.samples.labels is None
+    if test is None and unlabelled and by.needs_labels:
+        test_pool = None
+    unit = unit_for(pool, unit, as_json)
+    rule: dict[str, Any] = {"combine": combine, "unit": unit, "metric": by, "threads": threads}
+    singles = exact(pool, 1, confidence=usual, **rule)
+    if test_pool is not None:
+        check_test_pool(pool, test_pool, by, unit)
+    with search_progress(not as_json) as progress:
+        found = certified(
+            pool,
+            match=other if match else None,
+            agree_with=other if agree_with else None,
+            within=within or 0.0,
+            min_accuracy=min_accuracy,
+            max_cost=_most(max_cost, singles, other),
+            cost_limit=None if cost_limit is None else amount("--cost-limit", cost_limit),
+            worst_case=_worst(worst_case, unit),
+            level=level,
+            max_models=max_models,
+            confidence=confidence,
+            progress=progress,
+            **rule,
+        )
+    if out:
+        found.cascade.save(out)
+    result = _Result(found, singles, test_pool, by, match)
+    if as_json:
+        print_json(result.to_json())
+    else:
+        _print(result, out, store)
+
+
+def _most(max_cost: str | None, singles: Front, reference: Cascade | None) -> float | None:
+    """Return the cost that ``--max-cost`` names; a percentage is of the reference's."""
+    if max_cost is None:
+        return None
+    most = amount("--max-cost", max_cost.removesuffix("%"))
+    if not max_cost.endswith("%"):
+        return most
+    if reference is None:
+        return Target(max_cost=most / 100, share=True).cost(singles)
+    own = singles.settings
+    return most / 100 * evaluate(reference, singles.pool, own.unit, own.metric).average_cost
+
+
+def _worst(worst_case: list[str] | None, unit: str) -> float | None:
+    bounds = amounts("--worst-case", worst_case, unit)
+    if bounds.keys() - {unit}:
+        raise CostError(f"--worst-case: with --promise it is in the unit of the promise, {unit}")
+    return bounds.get(unit)
+
+
+@dataclass(frozen=True)
+class _Result:
+    """A certified committee beside the single models."""
+
+    found: Certified
+    singles: Front
+    test: Pool | None
+    metric: Metric
+    match: str | None
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """The single models by rising cost, then the choice, on both splits."""
+        pool, own = self.singles.pool, self.singles.settings
+        names = pool.singles(own.combine)
+        costs = pool.costs.values(own.unit)
+        ordered = sorted(names, key=lambda name: sum(costs[each] for each in names[name]))
+        report = Report(self.singles, self.test, self.match if self.match in names else None)
+        alone = [(SINGLE, self.singles.alone(name)) for name in ordered]
+        return report.rows_of([*alone, (CHOSEN, self.found.cascade)])
+
+    @cached_property
+    def checked(self) -> Checked | None:
+        """What the test split says of the promise."""
+        if self.test is None:
+            return None
+        return checked_on(self.found.cascade, self.test, self.metric)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Notes on the samples of both splits."""
+        return shared_warnings(self.singles.pool, self.test)
+
+    def to_json(self) -> dict[str, Any]:
+        row = self.rows[-1]
+        return {
+            **_certified_json(self.found),
+            "evaluation": row.val.to_json(),
+            "test": row.test and row.test.to_json(),
+            "versus": row.versus and row.versus.to_json(),
+            "promise_on_test": self.checked and self.checked.to_json(),
+            "warnings": list(self.notes),
+            "broken_left_out": skipped(self.singles.pool, self.test),
+        }
+
+
+def _print(result: _Result, out: str | None, store: str) -> None:
+    _say_certified(result.found)
+    say_rows(result.rows, result.notes)
+    say_broken(result.singles.pool, result.test)
+    if result.checked is None:
+        say("No other split with labels checks the promise; name one with --test.")
+    else:
+        say_wrapped(result.checked.lines[-1])
+    if out:
+        cascade = result.found.cascade
+        say_wrapped(f"Chosen: {cascade}{at_thresholds(cascade)}, written to {out}")
+        say_next(f"Next: committee {shlex.join(next_words(cascade, out, store, result.metric))}")

@@ -126,7 +126,7 @@ def _percentiles(each: Profile) -> str:
 def _milliseconds(ms: float) -> str:
     """Write at least three digits, and never a power of ten: ``0.123``, ``12.3``, ``1,904``.
 
-    >>> milliseconds(1903.6)
+    >>> _milliseconds(1903.6)
     '1,904'
     """
     return f"{ms:,.0f}" if ms >= 100 else f"{ms:.3g}"

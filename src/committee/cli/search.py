@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from committee.cli import options as opt
+from committee.cli.certify import search_with_promise
 from committee.cli.metrics import with_metric
 from committee.cli.options import amounts, names, refuse, refuse_for_segmentation, target_of
 from committee.cli.output import (
@@ -25,7 +26,6 @@ from committee.cli.output import (
     search_progress,
     show,
 )
-from committee.cli.promise import search_with_promise
 from committee.cli.stores import (
     confidence_for,
     next_words,

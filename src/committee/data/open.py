@@ -19,10 +19,9 @@ import numpy as np
 from committee.data.arrays import open_npy, open_npz
 from committee.data.base import Dataset, PartDataset, part, share
 from committee.data.clips import CLIP_ENDINGS, ClipsDataset
-from committee.data.columns import READERS
 from committee.data.files import IMAGES, FileKind, open_folder
 from committee.data.huggingface import is_saved, open_saved
-from committee.data.records import open_records
+from committee.data.records import READERS, open_records
 from committee.data.table import open_csv
 from committee.errors import CommitteeError, DataError, ShapeError, UnknownNameError
 from committee.pool.labels import LabelMode

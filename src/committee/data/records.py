@@ -7,8 +7,9 @@ found by their usual names, or named after the path: ``reviews.csv:label=stars,i
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -16,18 +17,19 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from committee.arrays import Array
+from committee.data.arrays import CLASS_WORDS, read_npy, read_npz
 from committee.data.base import BrokenSamplesError, Dataset, digest
-from committee.data.columns import READERS, Columns, read_columns
 from committee.data.files import FileKind, FilesDataset, open_folder
-from committee.data.huggingface import is_saved
-from committee.data.table import ID_WORDS, LABEL_WORDS
-from committee.errors import DataError, UnknownNameError
+from committee.data.huggingface import is_saved, load_saved
+from committee.data.table import ID_WORDS, LABEL_WORDS, read_table
+from committee.errors import DataError, MisalignedError, UnknownNameError, UnreadableError, needing
 from committee.models.records import RecordBatch, check_whole
 from committee.pool.labels import LabelMode, indices, labelled, unused_note, with_notes
 from committee.pool.samples import Samples
+from committee.reading import parsed_json, read_text
 from committee.spec.model import ModelSpec
 from committee.spec.record import Record
-from committee.text import listed, word
+from committee.text import first_line, listed, word
 
 # The shape of one record in each input of a model.
 Forms: TypeAlias = tuple[tuple[int, ...], ...]
@@ -50,7 +52,7 @@ class _RecordsDataset:
 
     def __init__(
         self,
-        columns: Columns,
+        columns: _Columns,
         names: Sequence[str],
         needed: Sequence[str],
         recipes: Iterable[Record],
@@ -191,7 +193,7 @@ def open_records(
         return open_folder(path, split, classes, _FILES, labels)
     if not path.is_dir() and not (path.is_file() and path.suffix.lower() in READERS):
         return None
-    columns = read_columns(path, split)
+    columns = _read_columns(path, split)
     recipes = [s.preprocessing for s in models if isinstance(s.preprocessing, Record)]
     seen = {name for recipe in recipes for name in recipe.columns}
     label, key = (_found(path, columns, named, seen, *each) for each in _WORDS.items())
@@ -221,7 +223,7 @@ _WORDS = {"label": LABEL_WORDS, "id": ID_WORDS}
 
 def _found(
     path: Path,
-    columns: Columns,
+    columns: _Columns,
     named: Mapping[str, str],
     seen: Collection[str],
     what: str,
@@ -242,7 +244,7 @@ def _found(
 
 
 def _needed(
-    path: Path, columns: Columns, inputs: Sequence[str], recipes: Sequence[Record]
+    path: Path, columns: _Columns, inputs: Sequence[str], recipes: Sequence[Record]
 ) -> list[str]:
     """Return the columns that models see."""
     wanted = list(dict.fromkeys(name for recipe in recipes for name in recipe.columns))
@@ -262,7 +264,7 @@ def _needed(
 
 def _samples(
     path: Path,
-    columns: Columns,
+    columns: _Columns,
     label: str,
     key: str,
     given: tuple[str, Sequence[str], LabelMode],
@@ -291,3 +293,174 @@ def _note(inputs: Sequence[str], needed: Sequence[str], label: str) -> str:
     if label or not unused:
         return note
     return f"{note}; a column of labels is called 'label', or named by --data PATH:label=COLUMN"
+
+
+_Rows: TypeAlias = Array | list[dict[str, Any]]
+# Bytes of a jsonl file that is read; larger tables are read from parquet as they are needed.
+_MOST = 2**32
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """The columns of a table.
+
+    Args:
+        count: Number of records.
+        names: Names of the columns; empty if the records are one array.
+        column: Returns all values of a column, for labels and ids.
+        take: Returns the records of some rows, of the columns that are named.
+        place: Returns where a row stands, for errors.
+        classes: Returns the names of the classes in the order of a column's own labels, if any.
+        beside: Labels and ids that lie in files beside it, by name.
+    """
+
+    count: int
+    names: tuple[str, ...]
+    column: Callable[[str], Sequence[Any] | Array]
+    take: Callable[[Array, Sequence[str]], _Rows]
+    place: Callable[[int], str] = "record {}".format
+    classes: Callable[[str], tuple[str, ...]] = lambda _: ()
+    beside: Mapping[str, Array] | None = None
+
+
+def _read_columns(path: Path, split: str) -> _Columns:
+    """Open a table by its ending, or as a folder that ``datasets`` saved."""
+    columns = _saved(path, split) if path.is_dir() else READERS[path.suffix.lower()](path)
+    if not columns.count:
+        raise DataError(f"{path}: has no record; there is no sample")
+    return columns
+
+
+def _csv(path: Path) -> _Columns:
+    table = read_table(path)
+
+    def take(rows: Array, names: Sequence[str]) -> _Rows:
+        places = {name: table.spelled.index(name) for name in names}
+        return [{name: table.rows[r][at] for name, at in places.items()} for r in rows.tolist()]
+
+    def column(name: str) -> list[str]:
+        at = table.spelled.index(name)
+        return [row[at] for row in table.rows]
+
+    return _Columns(len(table.rows), table.spelled, column, take, table.place)
+
+
+def _jsonl(path: Path) -> _Columns:
+    try:
+        lines = read_text(path, _MOST).split("\n")
+    except (OSError, UnreadableError) as error:
+        raise DataError(f"{path}: no readable jsonl file ({error})") from None
+    numbers = [number for number, line in enumerate(lines, 1) if line.strip()]
+    records = [_record(path, number, lines[number - 1]) for number in numbers]
+    names = tuple(dict.fromkeys(name for record in records for name in record))
+
+    def take(rows: Array, names: Sequence[str]) -> _Rows:
+        wanted = set(names)
+        each = (records[row] for row in rows.tolist())
+        return [{k: v for k, v in record.items() if k in wanted} for record in each]
+
+    return _Columns(
+        len(records),
+        names,
+        lambda name: [record.get(name) for record in records],
+        take,
+        lambda row: f"line {numbers[row]}",
+    )
+
+
+def _record(path: Path, number: int, line: str) -> dict[str, Any]:
+    try:
+        record = parsed_json(line)
+    except UnreadableError as error:
+        raise DataError(f"{path}: line {number}: {error}") from None
+    if not isinstance(record, dict):
+        raise DataError(
+            f"{path}: line {number} must be an object with a key for each column, as in "
+            '{"text": "…", "label": "…"}'
+        )
+    return record
+
+
+def _parquet(path: Path) -> _Columns:
+    with needing(str(path), "pyarrow", "parquet"):
+        import pyarrow.parquet
+    try:
+        table = pyarrow.parquet.read_table(path, memory_map=True)
+    except Exception as error:  # Arrow raises many kinds
+        raise DataError(f"{path}: no readable parquet file ({first_line(error)})") from None
+    _check_names(path, table.column_names)
+
+    def take(rows: Array, names: Sequence[str]) -> _Rows:
+        found: list[dict[str, Any]] = table.select(list(names)).take(rows).to_pylist()
+        return found
+
+    def column(name: str) -> list[Any]:
+        values: list[Any] = table.column(name).to_pylist()
+        return values
+
+    return _Columns(table.num_rows, tuple(table.column_names), column, take)
+
+
+def _check_names(path: Path, names: Sequence[str]) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise DataError(f"{path}: columns {listed(twice)} stand twice; give each a name of its own")
+
+
+def _npz(path: Path) -> _Columns:
+    arrays = read_npz(path)
+    naming = next((word for word in CLASS_WORDS if word in arrays), "")
+    named = tuple(map(str, np.atleast_1d(arrays.pop(naming)).tolist())) if naming else ()
+    lengths = {name: len(np.atleast_1d(array)) for name, array in arrays.items()}
+    if len(set(lengths.values())) > 1:
+        text = ", ".join(f"{name} has {count:,}" for name, count in lengths.items())
+        raise MisalignedError(f"{path}: arrays must have one entry a sample, but {text}")
+    count = next(iter(lengths.values()), 0)
+
+    def take(rows: Array, names: Sequence[str]) -> _Rows:
+        return [{name: arrays[name][row] for name in names} for row in rows.tolist()]
+
+    return _Columns(count, tuple(arrays), lambda name: arrays[name], take, classes=lambda _: named)
+
+
+def _npy(path: Path) -> _Columns:
+    array = read_npy(path)
+    if not array.ndim:
+        raise DataError(f"{path}: holds one number; records are along the first axis of an array")
+    beside = {
+        name: read_npy(each)
+        for name in ("labels", "ids")
+        if (each := path.with_suffix(f".{name}.npy")).exists()
+    }
+
+    def take(rows: Array, _: Sequence[str]) -> _Rows:
+        return np.asarray(array[rows])
+
+    return _Columns(len(array), (), lambda name: beside[name], take, beside=beside)
+
+
+def _saved(path: Path, split: str) -> _Columns:
+    saved = load_saved(path, split)
+    named = {n: tuple(f.names) for n, f in saved.features.items() if hasattr(f, "names")}
+
+    def take(rows: Array, names: Sequence[str]) -> _Rows:
+        found = saved.select_columns(list(names))[rows.tolist()]
+        return [{name: found[name][i] for name in names} for i in range(len(rows))]
+
+    return _Columns(
+        len(saved),
+        tuple(saved.column_names),
+        lambda name: saved[name][:],
+        take,
+        classes=lambda name: named.get(name, ()),
+    )
+
+
+# Forms of tables by the ending of a file.
+READERS: dict[str, Callable[[Path], _Columns]] = {
+    ".csv": _csv,
+    ".jsonl": _jsonl,
+    ".parquet": _parquet,
+    ".npz": _npz,
+    ".npy": _npy,
+}

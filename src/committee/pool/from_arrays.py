@@ -147,7 +147,7 @@ def _order(where: str, rows: Sequence[str], wanted: Sequence[str]) -> Array:
 
 
 def _in_rows(where: str, value: Any, order: Array | None) -> Any:
-    """Return a value with its rows in an order from :func:`in_row_order`."""
+    """Return a value with its rows in an order from :func:`_in_row_order`."""
     return value if order is None else as_array(where, value)[order]
 
 

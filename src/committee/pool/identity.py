@@ -103,7 +103,7 @@ def same_rows(one: Array, two: Array) -> tuple[Array, Array]:
     as between two.
 
     Args:
-        one: Digests from :func:`output_digests`, summed over the same models, shape (N,).
+        one: Digests of outputs, summed over the same models, shape (N,).
         two: The same for another split.
     """
     if np.array_equal(one, two) and _chance_of_order(one) < _BY_CHANCE:

@@ -41,7 +41,7 @@ class Row(Committee):
         self_cascade: True if the models are one set of weights at rising resolutions.
         task: What a sample is, and what of it exits.
         versus: How a committee that a target picked compares with its reference; else None.
-        also: More roles of the same committee, where rows are merged; see :func:`merged`.
+        also: More roles of the same committee, where rows are merged.
         promises: What became of the accuracy and the cost that the user asked for, on the test
             split; empty without one.
     """

@@ -23,9 +23,9 @@ from committee.text import human_cost, percent, points_text
 def _rule_name(rule: SearchedRule, kind: str = "logits") -> str:
     """Return a rule in words.
 
-    >>> rule_name(SearchedRule("vote", "max_prob"), "decisions")
+    >>> _rule_name(SearchedRule("vote", "max_prob"), "decisions")
     'vote by their own confidence'
-    >>> rule_name(SearchedRule("last", "agreement", calibrated=False))
+    >>> _rule_name(SearchedRule("last", "agreement", calibrated=False))
     'last by agreement, uncalibrated'
     """
     own = kind in WITH_CONFIDENCE and rule.confidence == "max_prob"

@@ -171,7 +171,7 @@ def _tile_max_prob(outputs: Array, kind: Kind = "logits", above: float = 0.5) ->
     References:
         Wang et al. (2022), section 7.2 and appendix F.2.
 
-    >>> tile_max_prob(np.array([[[[0.9, 0.4]], [[0.1, 0.6]]]]), "probabilities", above=0.7)
+    >>> _tile_max_prob(np.array([[[[0.9, 0.4]], [[0.1, 0.6]]]]), "probabilities", above=0.7)
     array([0.9])
     """
     if outputs.ndim != 4 or outputs.shape[1] == 0:
@@ -225,7 +225,7 @@ def _confidence_of(name: str) -> Confidence | None:
 
     Tiles of pixels have one of their own, ``_tile_max_prob``, or ``tile_max_prob>BOUND``.
 
-    >>> confidence_of("tile_max_prob>0.7").keywords
+    >>> _confidence_of("tile_max_prob>0.7").keywords
     {'above': 0.7}
     """
     plain, bounded, bound = name.partition(">")

@@ -110,7 +110,7 @@ def encoded_rows(path: Path, rows: Sequence[Mapping[str, Any]], names: Iterable[
 
 
 def read_results(path: Path) -> list[Result]:
-    """Return the results that :func:`write_results` wrote."""
+    """Return the results that :func:`_write_results` wrote."""
     try:
         return [Result(**row) for row in read_rows(path)]
     except (ValueError, TypeError, csv.Error) as error:

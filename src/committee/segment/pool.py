@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
 
 from committee.arrays import Array
-from committee.errors import CascadeError, MisalignedError
+from committee.errors import CascadeError, MisalignedError, UnknownNameError
 from committee.pool.costs import SampleCost, costs_of_stages
 from committee.pool.intervals import Estimate
 from committee.pool.metrics import Metric
 from committee.pool.pool import Pool
 from committee.pool.prefixes import Key, PrefixSource, prefixes_of
 from committee.rule.cascade import Cascade
-from committee.segment.counting import Table
 from committee.segment.metric import (
     MEAN_IOU,
     bootstrap,
@@ -34,6 +33,48 @@ from committee.selection.sweep import (
     reach_of,
     within_limits,
 )
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Scores and counts of N tiles after each of P sets of models, all that a cascade needs.
+
+    The exit of a tile depends on its score, and mIoU on counts of pixels.
+
+    Args:
+        keys: Row of each set of models, their names sorted, in the arrays below.
+        scores: Confidence, shape (P, N), float64.
+        both: Pixels labelled and predicted as each class, shape (P, N, C), uint32.
+        predicted: Pixels predicted as each class, shape (P, N, C), uint32.
+        labelled: Pixels labelled as each class, shape (N, C), uint32.
+        combine: Name of the combination of outputs.
+        confidence: Name of the confidence function.
+    """
+
+    keys: Mapping[Key, int]
+    scores: Array
+    both: Array
+    predicted: Array
+    labelled: Array
+    combine: str
+    confidence: str
+
+    def scores_of(self, models: Key, rows: Array) -> Array:
+        """Return the scores of some tiles after ``models``, sorted by name, shape (n,)."""
+        scores: Array = self.scores[self._row(models)][rows]
+        return scores
+
+    def counts_of(self, models: Key, rows: Array) -> Array:
+        """Return the counts of some tiles, shape (n, 3 C), int64; see :meth:`scores_of`."""
+        row = self._row(models)
+        counts = [self.both[row][rows], self.predicted[row][rows], self.labelled[rows]]
+        return np.concatenate(counts, axis=1).astype(np.int64)
+
+    def _row(self, models: Key) -> int:
+        if models not in self.keys:
+            known = map("+".join, self.keys)
+            raise UnknownNameError.of("tiles", "counts of", "+".join(models), known)
+        return self.keys[models]
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -19,11 +19,12 @@ from committee.models.base import Model
 from committee.models.inputs import prepared
 from committee.models.load import load_model
 from committee.models.pool_file import PoolFile
+from committee.pool.prefixes import Key
 from committee.rule.combinations import combined
 from committee.rule.outputs import Outputs
 from committee.rule.scores import score
-from committee.segment.counting import Key, Table
 from committee.segment.outputs import pixel_logits, window_logits
+from committee.segment.pool import Table
 from committee.segment.settings import Settings, read_settings
 from committee.segment.store import (
     CHUNK_SUFFIX,
@@ -63,7 +64,7 @@ def predict_tiles(
     Stored images are not computed again; the call can be stopped at any moment and repeated.
 
     Returns:
-        The folder of the split, for :func:`committee.segment.store.load_tiles`.
+        The folder of the split, for :func:`committee.segment.store.load_images`.
     """
     settings = read_settings(pool)
     dataset.check_exif(settings.exif)

@@ -33,6 +33,7 @@ from committee.pool.identity import content_copies
 from committee.pool.layout import Layout
 from committee.pool.pool import Pool
 from committee.pool.pool_model import PoolModel
+from committee.pool.prefixes import Key
 from committee.pool.samples import Samples, fingerprint
 from committee.reading import (
     parsed_npz,
@@ -40,8 +41,7 @@ from committee.reading import (
 )
 from committee.rule.namespace import all_finite
 from committee.rule.outputs import Outputs
-from committee.segment.counting import Key, Table
-from committee.segment.pool import TilePool
+from committee.segment.pool import Table, TilePool
 from committee.segment.tiling import Grid
 from committee.spec.model import ModelSpec
 from committee.spec.task import SEMANTIC_SEGMENTATION

@@ -241,13 +241,7 @@ def _too_few_samples(source: PrefixSource, table: PrefixTable, unit: str) -> lis
 def _within_chance(
     one: str, other: str, difference: float, spread: float, count: int, task: Task
 ) -> str:
-    """Return the note that samples cannot tell two committees apart; differences are shares of 1.
-
-    >>> within_chance("b", "a", 0.0, 0.0, 1, CLASSIFICATION)
-    '`b` and `a` score the same on this 1 sample; any difference is within chance'
-    >>> within_chance("b", "a", 0.0008, 0.0053, 5000, CLASSIFICATION)
-    '`b` and `a` differ by 0.08 ± 0.53 points on these 5,000 samples, which is within chance'
-    """
+    """Return the note that samples cannot tell two committees apart; differences are shares of 1."""
     on = f"this {count} {task.sample}" if count == 1 else f"these {count:,} {task.samples}"
     if f"{100 * abs(difference):.2f} {100 * spread:.2f}" == "0.00 0.00":
         return f"`{one}` and `{other}` score the same on {on}; any difference is within chance"

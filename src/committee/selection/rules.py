@@ -61,7 +61,7 @@ def search_each_rule(
     progress: Progress | None,
     search_one: Callable[[Pool, str, str, Progress | None], Front],
 ) -> Front:
-    """Return the joint front of the fronts of all rules; see :func:`rules_of`."""
+    """Return the joint front of the fronts of all rules; see :func:`_rules_of`."""
     rules = _rules_of(pool, combine, confidence)
     numbers = itertools.count(1)
 

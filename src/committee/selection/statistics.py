@@ -78,7 +78,7 @@ def _percentile_thresholds(scores: Array, grid: int) -> Array:
     References:
         Wang et al. (2022), appendix D.3.
 
-    >>> percentile_thresholds(np.array([0.2, 0.4, 0.8]), grid=2)
+    >>> _percentile_thresholds(np.array([0.2, 0.4, 0.8]), grid=2)
     array([0.3, 0.6])
     """
     ranked = np.sort(scores)

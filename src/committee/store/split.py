@@ -241,7 +241,7 @@ def with_known_facts(where: Path, known: Split, given: Split) -> Split:
 def refuse_shared(
     root: Path, others: Iterable[Samples], given: Samples, what: str = "samples"
 ) -> list[str]:
-    """Same as :func:`check_apart`, from the samples of the other splits and the word for them."""
+    """Refuse samples that another split has; return a note on each that has fewer of them."""
     notes = []
     for other in others:
         both = shared(other, given)

@@ -60,7 +60,7 @@ class TorchModel:
         self.engine = f"torch {torch.__version__}"
 
     def at(self, spec: ModelSpec) -> TorchModel | None:
-        """See :class:`committee.models.base.Resizable`: the same module."""
+        """See :class:`committee.models.load._Resizable`: the same module."""
         if not self._any_size:
             return None
         other = copy.copy(self)

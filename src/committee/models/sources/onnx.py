@@ -51,7 +51,7 @@ class OnnxSource(Source):
         return record_of(inputs, columns)
 
     def peek(self, spec: ModelSpec, allow_code: Collection[str]) -> str:
-        """See :class:`committee.models.base.Peekable`."""
+        """See :class:`committee.models.base.Identified`."""
         path = Path(spec.text)
         check_file(f"model {spec.name!r}", path)
         return graph_fingerprint(path)
@@ -87,7 +87,7 @@ class OnnxModel(CountedGraph):
             return None, str(error)
 
     def at(self, spec: ModelSpec) -> OnnxModel:
-        """See :class:`committee.models.base.Resizable`: the same session."""
+        """See :class:`committee.models.load._Resizable`: the same session."""
         other = copy.copy(self)
         other._session, other._spec = self._session.at(spec), spec
         other.__dict__.pop("_counted", None)  # counted at the other size

@@ -217,7 +217,7 @@ class _FunctionModel:
         self.fingerprint = fingerprint
 
     def at(self, spec: ModelSpec) -> _FunctionModel:
-        """See :class:`committee.models.base.Resizable`."""
+        """See :class:`committee.models.load._Resizable`."""
         return self
 
     def __call__(self, batch: Any) -> Any:
