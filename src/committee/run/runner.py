@@ -268,8 +268,8 @@ class Runner:
 
         Args:
             sample: An image, as bytes (H, W) or (H, W, 3) or as PIL's; or a clip, as bytes
-                (frames, H, W) or (frames, H, W, 3), as :class:`~committee.models.inputs.ArrayClip`, or as
-                :func:`committee.data.clips.read_clip` reads it from a file; or a record, as a dict
+                (frames, H, W) or (frames, H, W, 3), as ``committee.models.inputs.ArrayClip``, or
+                as ``committee.data.clips.read_clip`` reads it from a file; or a record, as a dict
                 of its columns or as the value of its only column.
 
         Raises:

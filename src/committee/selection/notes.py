@@ -241,7 +241,7 @@ def _too_few_samples(source: PrefixSource, table: PrefixTable, unit: str) -> lis
 def _within_chance(
     one: str, other: str, difference: float, spread: float, count: int, task: Task
 ) -> str:
-    """Return the note that samples cannot tell two committees apart; differences are shares of 1."""
+    """Return the note that samples cannot tell two committees apart; shares of 1."""
     on = f"this {count} {task.sample}" if count == 1 else f"these {count:,} {task.samples}"
     if f"{100 * abs(difference):.2f} {100 * spread:.2f}" == "0.00 0.00":
         return f"`{one}` and `{other}` score the same on {on}; any difference is within chance"
