@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,18 @@ OUTPUTS = {
     "error": BYTES,
 }
 _USUAL = ("class", "label", "confidence", "stage", "cost")
+
+# Of each output that is a field of a decision, or follows from it: the type of its array, what a
+# sample that failed has, and the field.
+_COLUMNS: dict[str, tuple[Any, Any, Any]] = {
+    "class": (np.int64, -1, attrgetter("class_index")),
+    "label": (object, "", attrgetter("class_name")),
+    "confidence": (np.float64, 0.0, attrgetter("confidence")),
+    "stage": (np.int32, -1, attrgetter("stage")),
+    "cost": (np.float64, 0.0, attrgetter("cost")),
+    "limited": (np.bool_, False, None),
+    "explanation": (object, "", None),
+}
 
 
 def check_outputs(names: Collection[str], runner: Runner) -> None:
@@ -65,40 +78,32 @@ def answer_tensors(runner: Runner, request: InferRequest, served: Sequence[Serve
 def _tensor(name: str, runner: Runner, request: InferRequest, served: Sequence[Served]) -> Tensor:
     if name == "probabilities":
         return Tensor(name, OUTPUTS[name], _probability_rows(runner, served))
-    limit = request.max_stage
-    columns: dict[str, Any] = {
-        "class": lambda made: made.class_index,
-        "label": lambda made: made.class_name,
-        "confidence": lambda made: made.confidence,
-        "stage": lambda made: made.stage,
-        "cost": lambda made: made.cost,
-        "limited": lambda made: is_limited(runner.cascade, made, limit),
-        "explanation": lambda made: explanation(runner.cascade, made, limit),
-    }
-    failed: dict[str, Any] = {"class": -1, "label": "", "confidence": 0.0, "stage": -1, "cost": 0.0}
-    failed |= {"limited": False, "explanation": ""}
     if name == "error":
         return texts_tensor(name, [each.reason for each in served])
-    values = [
-        failed[name] if each.decision is None else columns[name](each.decision) for each in served
-    ]
+    dtype, failed, field = _COLUMNS[name]
+    decisions = [each.decision for each in served]
+    if field is not None:
+        values = [failed if made is None else field(made) for made in decisions]
+    else:
+        say = is_limited if name == "limited" else explanation
+        about = runner.cascade, request.max_stage
+        values = [failed if made is None else say(made, *about) for made in decisions]
     if OUTPUTS[name] == BYTES:
         return texts_tensor(name, values)
-    dtypes: dict[str, Any] = {"INT64": np.int64, "INT32": np.int32, "FP64": float, "BOOL": bool}
-    return Tensor(name, OUTPUTS[name], np.array(values, dtypes[OUTPUTS[name]]))
+    return Tensor(name, OUTPUTS[name], np.array(values, dtype))
 
 
-def is_limited(cascade: Cascade, made: Decision, limit: int | None) -> bool:
+def is_limited(made: Decision, cascade: Cascade, limit: int | None) -> bool:
     """Return True if a sample exited only because no later stage might run."""
     return made.stage == limit and made.confidence < cascade.stages[made.stage].threshold
 
 
-def explanation(cascade: Cascade, made: Decision, limit: int | None) -> str:
+def explanation(made: Decision, cascade: Cascade, limit: int | None) -> str:
     """Return in one line why a sample exited where it did."""
     stage, stages = cascade.stages[made.stage], len(cascade.stages)
     where = f"stage {made.stage + 1} of {stages} ({' + '.join(stage.models)})"
     score = f"{cascade.confidence} {made.confidence:.4g}"
-    if is_limited(cascade, made, limit):
+    if is_limited(made, cascade, limit):
         return f"{where}: {score} is below {stage.threshold:.4g}, but no later stage may run"
     if made.stage == stages - 1:
         return f"{where}: {score}; the last stage always exits"

@@ -151,12 +151,12 @@ class Serving:
         scheduler = Scheduler(
             stages_of(runner), runner.explained, settings, observers, self.tracing
         )
-        version = version_of(runner)
+        version = version_of(runner.cascade)
         return ServedCascade(settings.name, version, runner, reader, scheduler, exits)
 
 
-def version_of(runner: Runner) -> str:
+def version_of(cascade: Cascade) -> str:
     """Return a fingerprint that changes with any decision: of the rule, and of the models."""
-    models = {name: spec.fingerprint for name, spec in runner.specs.items()}
-    text = json.dumps([runner.cascade.rule_fingerprint, models], sort_keys=True)
+    models = {name: cascade.models[name].fingerprint for name in cascade.names}
+    text = json.dumps([cascade.rule_fingerprint, models], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
