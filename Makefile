@@ -32,9 +32,10 @@ imagenet: $(DEMO_VENV)/ready
 test: $(VENV)/ready node-if-there .browser/chromium
 	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-# 100,000 damaged and crafted files; every seed is printed, and SEED=n begins at one.
+# 100,000 damaged and crafted files, and as many requests; seeds are printed, and SEED=n begins at one.
 fuzz: $(VENV)/ready
 	$(BIN)/python tests/fuzz.py --inputs 100000 --seed $(or $(SEED),0)
+	$(BIN)/python tests/fuzz_serve.py --inputs 100000 --seed $(or $(SEED),0)
 
 # The tests on the oldest versions that pyproject.toml admits, of all extras. torch comes with its CUDA
 # packages, 5 GB, unless PIP_INDEX_URL names a place that has the CPU build of that version.

@@ -34,6 +34,8 @@ from contextlib import contextmanager
 from functools import lru_cache
 from importlib.util import find_spec
 
+from committee.text import brief
+
 # With more names than this, an error lists only the nearest.
 MANY = 50
 
@@ -111,7 +113,7 @@ class RequestError(CommitteeError):
     """A request to a server cannot be answered; ``status`` is the code of HTTP for it."""
 
     def __init__(self, message: str, status: int = 400) -> None:
-        super().__init__(message)
+        super().__init__(brief(message))
         self.status = status
 
 

@@ -85,6 +85,16 @@ def first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0] if lines else 'no reason given'}"
 
 
+def brief(text: str, most: int = 500) -> str:
+    """Return a reason that holds text of strangers: printable, and of bounded length.
+
+    >>> brief("no 'aaaaaaaa'", 6)
+    "no 'aa…"
+    """
+    shown = printable(text[: most + 1])
+    return shown if len(shown) <= most else f"{shown[:most]}…"
+
+
 def tidy(name: str) -> str:
     r"""Return a name for comparison: Unicode NFC, no byte order mark, no outer spaces.
 

@@ -23,7 +23,7 @@ from committee.serve.openapi import openapi
 from committee.serve.page import about, page
 from committee.serve.served import ServedCascade, Serving
 from committee.serve.settings import Settings
-from committee.serve.uploads import files_of, is_form, read_body, read_files
+from committee.serve.uploads import read_body
 from committee.version import __version__
 
 T = TypeVar("T")
@@ -72,6 +72,8 @@ def make_app(serving: Serving, routes: Sequence[BaseRoute] = (), log: Log | None
         Exception: _broken,
     }
     app = Starlette(routes=routes, exception_handlers=handlers)
+    # A redirection would lead where the header Host says.
+    app.router.redirect_slashes = False
     app.state.serving = serving
     return Edge(app, serving, log)
 
@@ -131,11 +133,7 @@ async def classify(request: Request) -> Response:
     with _serving(request).use() as served:
         kind = request.headers.get("content-type", "")
         body = await _body(request)
-        if is_form(kind):
-            files = await files_of(body, kind, served.reader.most_samples)
-            upload = await in_thread(LARGE, read_files, files, served.reader)
-        else:
-            upload = await in_thread(LARGE, read_body, body, kind, served.reader)
+        upload = await in_thread(LARGE, read_body, body, kind, served.reader)
         scope = request.scope["committee"]
         work = decided(served, upload.samples, scope, last, True, _deadline(request))
         made = await _while_connected(request, work)

@@ -71,9 +71,10 @@ async def infer(
     Raises:
         RequestError: If it cannot be answered; 422 if its only sample failed.
     """
-    asked = read_request(body, json_size)
+    asked = await in_thread(len(body), read_request, body, json_size)
     check_outputs(asked.outputs, served.runner)
-    read = await in_thread(len(body), served.reader.tensors, asked.inputs)
+    size = LARGE if served.reader.decodes(asked.inputs) else len(body)
+    read = await in_thread(size, served.reader.tensors, asked.inputs)
     values = "probabilities" in asked.outputs
     made = await decided(served, read, about, asked.max_stage, values, deadline)
     if len(made) == 1 and made[0].reason:

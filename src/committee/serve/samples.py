@@ -31,7 +31,7 @@ from committee.spec.preprocessing import Preprocessing
 from committee.spec.recipe import Recipe
 from committee.spec.record import Record
 from committee.spec.task import Task
-from committee.text import listed
+from committee.text import brief, listed
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -72,7 +72,7 @@ class ReadSamples:
         count = len(samples)
         rows = tuple(row for row in range(count) if row not in failed)
         good = samples if not failed else [samples[row] for row in rows]
-        return cls(count, rows, good, failed)
+        return cls(count, rows, good, {row: brief(reason) for row, reason in failed.items()})
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,11 @@ class SampleReader:
         if not self.task.records:
             return ((IMAGES, "UINT8", (-1, -1, -1, 3)),)
         return tuple((name, _datatype_of(self._records, name), (-1,)) for name in self._names)
+
+    def decodes(self, inputs: Mapping[str, Tensor]) -> bool:
+        """Return True if images are to be decoded, which takes long however few bytes they have."""
+        files = any(each.datatype == BYTES for each in inputs.values())
+        return files and not self.task.records
 
     def tensors(self, inputs: Mapping[str, Tensor]) -> ReadSamples:
         """Return the samples that tensors hold, one a row.

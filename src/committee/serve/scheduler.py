@@ -27,6 +27,7 @@ from committee.serve.observers import Observer
 from committee.serve.settings import Settings
 from committee.serve.stages import Batch, Options, Stages, stacked
 from committee.serve.tracing import Tracing
+from committee.text import brief
 
 
 @dataclass(frozen=True, eq=False)
@@ -382,7 +383,7 @@ class Scheduler:
 
     def _fail(self, ticket: _Ticket, stage: int, reason: str, news: _News) -> None:
         if not ticket.done:
-            self._answer(ticket, Served(None, None, reason), news)
+            self._answer(ticket, Served(None, None, brief(reason)), news)
             news.exits.append((stage, math.nan, None, True))
             for exits in self._stages.drop(ticket.flow, [ticket.flow_row]):
                 self._flows.pop(exits.first, None)

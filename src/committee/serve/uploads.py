@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+import logging
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 import msgspec
-from starlette.datastructures import Headers, UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
 
 from committee.errors import RequestError, UnreadableError
 from committee.reading import typed, typed_json
@@ -16,6 +16,8 @@ from committee.serve.samples import ReadSamples, SampleReader, raw_image, text_o
 from committee.serve.tensors import named
 
 _FORM, _JSON = "multipart/form-data", "application/json"
+# It warns of what strangers send; they are answered instead.
+logging.getLogger("python_multipart").addHandler(logging.NullHandler())
 # Types that are not looked into: what a file is, it says itself. curl's is among them.
 _FILES = ("application/octet-stream", "application/x-www-form-urlencoded", "")
 
@@ -46,52 +48,85 @@ class _HuggingFace(msgspec.Struct, frozen=True):
     parameters: _Parameters = _Parameters()
 
 
-class _InMemory(MultiPartParser):
-    """Keeps files in memory, whose size the limit of the body bounds, and not on a disk."""
+class _Files:
+    """The files of a form, kept in memory as its parser finds them."""
 
-    spool_max_size = 2**62
+    def __init__(self, most: int) -> None:
+        self.files: list[bytearray] = []
+        self.ended = False
+        self._most = most
+        self._name, self._value = b"", b""
+
+    def callbacks(self) -> Any:
+        """Return what the parser calls."""
+        return {
+            "on_part_begin": self._begin,
+            "on_part_data": lambda data, start, end: self.files[-1].extend(data[start:end]),
+            "on_header_field": self._field,
+            "on_header_value": self._add_value,
+            "on_header_end": self._header_end,
+            "on_headers_finished": self._check_file,
+            "on_end": self._end,
+        }
+
+    def _begin(self) -> None:
+        if len(self.files) == self._most:
+            raise RequestError(f"form: too many files; {self._most:,} may be sent at once", 413)
+        self.files.append(bytearray())
+        self._disposition = b""
+
+    def _field(self, data: bytes, start: int, end: int) -> None:
+        self._name += data[start:end]
+
+    def _add_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _header_end(self) -> None:
+        if self._name.lower() == b"content-disposition":
+            self._disposition = self._value
+        self._name, self._value = b"", b""
+
+    def _check_file(self) -> None:
+        _, options = parse_options_header(self._disposition)
+        if b"filename" not in options:
+            name = options.get(b"name", b"").decode("utf-8", "replace")
+            raise RequestError(f"form: {named(name)} is no file; send each with a file name")
+
+    def _end(self) -> None:
+        self.ended = True
 
 
-async def files_of(body: bytes, content_type: str, most: int) -> list[bytes]:
+def files_of(body: bytes, content_type: str, most: int) -> list[bytes]:
     """Return the files of a form, in their order.
 
     Raises:
         RequestError: If it is malformed, has something else than files, or too many.
     """
-
-    async def whole() -> AsyncGenerator[bytes, None]:
-        yield body
-
-    headers = Headers({"content-type": content_type})
-    parser = _InMemory(headers, whole(), max_files=most, max_fields=most)
+    found = _Files(most)
+    _, options = parse_options_header(content_type)
     try:
-        form = await parser.parse()
-    except MultiPartException as error:
-        status = 413 if error.message.startswith("Too many") else 400
-        raise RequestError(f"form: {error.message}", status) from None
-    files = []
-    for name, part in form.multi_items():
-        if not isinstance(part, UploadFile):
-            raise RequestError(f"form: {named(name)} is no file; send each with a file name")
-        files.append(part.file.read())
-        part.file.close()
-    return files
-
-
-def read_files(files: list[bytes], reader: SampleReader) -> Upload:
-    """Return the samples of a form."""
-    return Upload(reader.files(files), len(files) > 1)
+        parser = MultipartParser(options.get(b"boundary", b""), found.callbacks())
+        parser.write(body)
+        parser.finalize()
+    except FormParserError as error:
+        raise RequestError(f"form: it is malformed ({error})") from None
+    if not found.ended:
+        raise RequestError("form: its end is missing, or the boundary is not the header's")
+    return [bytes(each) for each in found.files]
 
 
 def read_body(
     body: bytes, content_type: str, reader: SampleReader, most_json: int = 2**23
 ) -> Upload:
-    """Return the samples of a body that is no form.
+    """Return the samples of a body.
 
     Raises:
         RequestError: If its type is not taken, or it is malformed.
     """
     kind = content_type.partition(";")[0].strip().lower()
+    if kind == _FORM:
+        files = files_of(body, content_type, reader.most_samples)
+        return Upload(reader.files(files), len(files) > 1)
     if kind == _JSON:
         if len(body) > most_json:
             raise RequestError(f"{len(body):,} bytes of JSON; {most_json:,} may be sent", 413)
@@ -102,11 +137,6 @@ def read_body(
         return Upload(reader.files([body]), False)
     takes = _JSON if reader.task.records else f"image/jpeg, image/png, {_FORM} or {_JSON}"
     raise RequestError(f"the type {named(kind)} is not taken; send {takes}", 415)
-
-
-def is_form(content_type: str) -> bool:
-    """Return True if a body is a form of files."""
-    return content_type.partition(";")[0].strip().lower() == _FORM
 
 
 def _read_json(body: bytes, reader: SampleReader) -> Upload:
