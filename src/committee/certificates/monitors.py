@@ -265,6 +265,19 @@ class Monitors:
         pairs = zip(self.monitors, state.evidence, state.alarms, strict=True)
         return tuple(_reading(each, totals, log_e, alarm) for each, log_e, alarm in pairs)
 
+    def report(self, state: State) -> dict[str, Any]:
+        """Return the settings and what each monitor shows."""
+        readings = self.readings(state)
+        return {
+            "samples": state.samples,
+            "certified_samples": self.expected.samples,
+            "alpha": self.alpha,
+            "tau": self.tau,
+            "most_failed": self.most_failed,
+            "alarm": any(each.alarm_at for each in readings),
+            "monitors": [plain(each) for each in readings],
+        }
+
     def _look(self, state: State, cells: Array) -> State:
         """Return the state after whole blocks."""
         table = self._block_counts(state, cells).cumsum(axis=0) + np.array(state.totals)

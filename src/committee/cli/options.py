@@ -159,6 +159,15 @@ AgreeWith = Annotated[
     ),
 ]
 
+# Alarms.
+Alpha = Annotated[
+    float, typer.Option(help="Chance that a false alarm is ever raised, however many samples.")
+]
+Tau = Annotated[
+    float, typer.Option(help="How far a share of exits may lie from the certified one.")
+]
+MostFailed = Annotated[float, typer.Option(help="The share of samples that may fail.")]
+
 _MULTIPLES = {"k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 
 

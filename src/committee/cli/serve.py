@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from committee.certificates.monitors import ALPHA, MOST_FAILED, TAU
 from committee.cli import options as opt
 from committee.cli.output import print_json, say
 from committee.cli.stores import with_models
 from committee.errors import CascadeError, require
 from committee.run.open import open_cascade
 from committee.run.runner import Runner
-from committee.serve.settings import Settings
+from committee.serve.reference import check_loadable, reference_rule
+from committee.serve.settings import AlarmSettings, Observing, Settings, ShadowSettings
 from committee.serve.tracing import tracing_to
 from committee.text import printable
 
@@ -110,6 +112,27 @@ def serve(
             help="Write spans of OpenTelemetry: console, or an exporter that is installed.",
         ),
     ] = None,
+    alpha: opt.Alpha = ALPHA,
+    tau: opt.Tau = TAU,
+    most_failed: opt.MostFailed = MOST_FAILED,
+    alarm_state: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Keeps what alarms rest on over a restart."),
+    ] = None,
+    webhook: Annotated[
+        str, typer.Option(metavar="URL", help="Each alarm is sent there, as JSON.")
+    ] = "",
+    shadow: Annotated[
+        float,
+        typer.Option(help="Share of the samples that the reference decides too, in idle time."),
+    ] = 0.0,
+    to_label: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="With --shadow: disagreements go into its to_label.csv, and the samples beside.",
+        ),
+    ] = None,
     pool: opt.LoadedAs = None,
     allow_code: opt.AllowCode = None,
     as_json: opt.AsJson = False,
@@ -144,20 +167,40 @@ def serve(
         max_samples=max_samples,
     )
     _check_open(settings)
+    code = tuple(allow_code or ())
+    observing = Observing(
+        AlarmSettings(alpha, tau, most_failed, alarm_state, webhook),
+        ShadowSettings(shadow, to_label),
+        partial(_load_reference, pool, code, threads),
+    )
     run_server(
-        partial(_load, cascade, pool, tuple(allow_code or ()), threads),
+        partial(_load, cascade, pool, code, threads),
         settings,
         partial(_ready, as_json),
         _warn,
         log=not quiet,
         watched=_file(cascade) if reload else None,
         tracing=None if trace is None else tracing_to(trace),
+        observing=observing,
     )
 
 
 def _load(cascade: str, pool: str | None, allow_code: tuple[str, ...], threads: int) -> Runner:
     loaded = with_models(open_cascade(cascade, threads), pool)
     return Runner(loaded, allow_code=allow_code, threads=threads)
+
+
+def _load_reference(
+    pool: str | None, allow_code: tuple[str, ...], threads: int, runner: Runner
+) -> Runner:
+    """Return the reference of what is served, loaded and warm."""
+    reference = reference_rule(runner.cascade)
+    if pool is not None:
+        reference = with_models(reference, pool).cascade
+    check_loadable(reference)
+    loaded = Runner(reference, allow_code=allow_code, threads=threads)
+    loaded.warm()
+    return loaded
 
 
 def _ready(as_json: bool, served: ServedCascade, address: str, grpc_address: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -21,7 +21,7 @@ from committee.certificates.monitors import (
 from committee.cli import options as opt
 from committee.cli.output import print_json, print_table, say_wrapped
 from committee.files import write_text
-from committee.reading import plain, read_json, written_json
+from committee.reading import read_json, written_json
 from committee.run.open import open_cascade
 from committee.run.results import read_exits
 from committee.text import counted, percent
@@ -33,15 +33,9 @@ def watch(
         list[Path],
         typer.Argument(help="Results of committee run: .csv, .jsonl or .parquet, in order."),
     ],
-    alpha: Annotated[
-        float, typer.Option(help="Chance that a false alarm is ever raised, however many samples.")
-    ] = ALPHA,
-    tau: Annotated[
-        float, typer.Option(help="How far a share of exits may lie from the certified one.")
-    ] = TAU,
-    most_failed: Annotated[
-        float, typer.Option(help="The share of samples that may fail.")
-    ] = MOST_FAILED,
+    alpha: opt.Alpha = ALPHA,
+    tau: opt.Tau = TAU,
+    most_failed: opt.MostFailed = MOST_FAILED,
     state: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Go on from this file if it exists, and write it."),
@@ -67,23 +61,11 @@ def watch(
         write_text(state, written_json(now.to_json()) + "\n")
     readings = monitors.readings(now)
     if as_json:
-        print_json(_json(monitors, now, readings))
+        print_json(monitors.report(now))
     else:
         _print(monitors, now, readings)
     if any(each.alarm_at for each in readings):
         raise typer.Exit(opt.FAILED)
-
-
-def _json(monitors: Monitors, now: State, readings: Sequence[Reading]) -> dict[str, Any]:
-    return {
-        "samples": now.samples,
-        "certified_samples": monitors.expected.samples,
-        "alpha": monitors.alpha,
-        "tau": monitors.tau,
-        "most_failed": monitors.most_failed,
-        "alarm": any(each.alarm_at for each in readings),
-        "monitors": [plain(each) for each in readings],
-    }
 
 
 def _print(monitors: Monitors, now: State, readings: Sequence[Reading]) -> None:

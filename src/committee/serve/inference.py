@@ -108,7 +108,7 @@ async def decided(
         )
     made: list[Served] = []
     if read.rows:
-        made = await served.scheduler.decide(
+        made = await served.decide(
             read.samples, max_stage=max_stage, deadline=deadline, values=values
         )
     if not read.failed:

@@ -2,12 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from committee.models.inputs import RawSamples
+from committee.run.decision import Decision
+from committee.run.runner import Runner
+
 
 class Observer:
     """Learns what the server does; every method may be left out. All are called by the event loop.
 
     A method must not block: the next request waits for it.
     """
+
+    def watching(self, runner: Runner, version: str) -> Observer:
+        """Return who learns of a cascade that is served from now on; here the observer itself.
+
+        Samples that wait for the cascade before are still told to whom it had.
+
+        Args:
+            runner: The cascade with its models.
+            version: Its fingerprint.
+        """
+        return self
+
+    async def run(self) -> None:
+        """Do what takes time, until it is cancelled at the end of the server."""
+
+    def began(self, number: int) -> None:
+        """A request waits for decisions, which lets all stages run; requests are numbered."""
+
+    def decided(self, number: int, samples: RawSamples, made: Sequence[Decision | None]) -> None:
+        """The samples of a request were decided; requests end in another order than they come.
+
+        Args:
+            number: The number of the request.
+            samples: The samples.
+            made: The decision on each, None if it failed; none at all if the request was given up.
+        """
 
     def batch(self, stage: int, size: int, wait_s: float, model_s: float) -> None:
         """A batch has run.

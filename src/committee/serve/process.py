@@ -20,8 +20,9 @@ from committee.run.runner import Runner
 from committee.serve.app import make_app
 from committee.serve.edge import Edge, Log, log_line
 from committee.serve.grpc import grpc_server
+from committee.serve.observing import observers_of
 from committee.serve.served import ServedCascade, Serving
-from committee.serve.settings import Settings
+from committee.serve.settings import Observing, Settings
 from committee.serve.tracing import Tracing
 
 # Takes the cascade, its address, and that of gRPC.
@@ -43,6 +44,7 @@ def run_server(
     log: bool = True,
     watched: Path | None = None,
     tracing: Tracing | None = None,
+    observing: Observing | None = None,
 ) -> None:
     """Serve a cascade until a signal stops the process.
 
@@ -55,13 +57,14 @@ def run_server(
         log: Write a line of JSON to standard error for each request.
         watched: A file whose change loads the cascade anew; None for none.
         tracing: Writes spans; None for none.
+        observing: What raises alarms, and which samples the reference decides too.
 
     Raises:
         CommitteeError: If the address cannot be had, or the cascade cannot be loaded.
     """
     serving = Serving(load, settings, tracing=tracing)
     try:
-        asyncio.run(_serve(serving, ready, note, log, watched))
+        asyncio.run(_serve(serving, ready, note, log, watched, observing or Observing()))
     finally:
         if tracing is not None:
             tracing.close()
@@ -73,11 +76,13 @@ async def _serve(
     note: Callable[[str], None],
     log: bool,
     watched: Path | None,
+    observing: Observing,
 ) -> None:
     listening = _socket(serving.settings)
     line = log_line if log else None
-    server = _Server(serving, make_app(serving, log=line))
-    helpers: list[asyncio.Task[None]] = []
+    serving.observers, routes = observers_of(observing, serving, note)
+    server = _Server(serving, make_app(serving, routes, log=line))
+    helpers = [asyncio.create_task(each.run()) for each in serving.observers]
     async with _grpc_address(serving, line) as grpc_address:
         running = asyncio.create_task(server.serve(sockets=[listening]))
         try:
@@ -93,6 +98,7 @@ async def _serve(
             await running
             for each in helpers:
                 each.cancel()
+            await asyncio.gather(*helpers, return_exceptions=True)
 
 
 @asynccontextmanager

@@ -10,12 +10,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from committee.errors import RequestError
+from committee.models.inputs import RawSamples
 from committee.rule.cascade import Cascade
 from committee.run.runner import Runner
 from committee.serve.exit_counts import ExitCounts
 from committee.serve.observers import Observer
 from committee.serve.samples import SampleReader
-from committee.serve.scheduler import Scheduler
+from committee.serve.scheduler import Scheduler, Served
 from committee.serve.settings import Settings
 from committee.serve.stages import stages_of
 from committee.serve.tracing import Tracing
@@ -32,7 +33,9 @@ class ServedCascade:
         reader: Reads its samples from requests.
         scheduler: Decides on them.
         exits: Where they exited.
+        observers: Who learns what happens to them.
         users: How many requests use it.
+        requests: How many asked for decisions.
     """
 
     name: str
@@ -41,13 +44,43 @@ class ServedCascade:
     reader: SampleReader
     scheduler: Scheduler
     exits: ExitCounts
+    observers: Sequence[Observer]
     users: int = 0
+    requests: int = 0
     unused: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def cascade(self) -> Cascade:
         """The rule, the names of the classes and the certificate."""
         return self.runner.cascade
+
+    async def decide(
+        self,
+        samples: RawSamples,
+        *,
+        max_stage: int | None = None,
+        deadline: float | None = None,
+        values: bool = False,
+    ) -> list[Served]:
+        """Return what is decided on samples, and tell the observers; see :class:`Scheduler`.
+
+        Requests that do not let all stages run are not told: where their samples would have exited
+        is not known.
+        """
+        work = self.scheduler.decide(samples, max_stage=max_stage, deadline=deadline, values=values)
+        if max_stage is not None:
+            return await work
+        number, self.requests = self.requests, self.requests + 1
+        for each in self.observers:
+            each.began(number)
+        made: list[Served] = []
+        try:
+            made = await work
+        finally:
+            decisions = [each.decision for each in made]
+            for observer in self.observers:
+                observer.decided(number, samples, decisions)
+        return made
 
     async def close(self, seconds: float) -> None:
         """Wait for the requests that use it, at most some seconds; the rest are answered 503."""
@@ -96,6 +129,11 @@ class Serving:
         hanging = self.current.scheduler.hanging
         return f"model {hanging} hangs; ask again later" if hanging else ""
 
+    @property
+    def pending(self) -> int:
+        """How many samples wait for a decision."""
+        return 0 if self.current is None else self.current.scheduler.pending
+
     @contextmanager
     def use(self) -> Iterator[ServedCascade]:
         """Keep the present cascade for a request; it stays until the request ends.
@@ -121,8 +159,7 @@ class Serving:
             CommitteeError: If it cannot be loaded; the one before goes on.
         """
         async with self._swapping:
-            runner = await asyncio.to_thread(self._loaded)
-            served = self._served(runner)
+            served = await asyncio.to_thread(self._loaded)
             served.scheduler.start()
             before, self.current = self.current, served
         if before is not None:
@@ -138,21 +175,18 @@ class Serving:
             await self.current.close(self.settings.drain)
         await asyncio.gather(*self._retired)
 
-    def _loaded(self) -> Runner:
+    def _loaded(self) -> ServedCascade:
         runner = self._load()
         runner.warm()
-        return runner
-
-    def _served(self, runner: Runner) -> ServedCascade:
         settings, (first, later) = self.settings, runner.recipes
         reader = SampleReader(runner.task, first | later, settings.max_pixels, settings.max_samples)
         exits = ExitCounts(len(runner.cascade.stages))
-        observers = [*self.observers, exits]
-        scheduler = Scheduler(
-            stages_of(runner), runner.explained, settings, observers, self.tracing
-        )
         version = version_of(runner.cascade)
-        return ServedCascade(settings.name, version, runner, reader, scheduler, exits)
+        observers = [each.watching(runner, version) for each in self.observers]
+        scheduler = Scheduler(
+            stages_of(runner), runner.explained, settings, [*observers, exits], self.tracing
+        )
+        return ServedCascade(settings.name, version, runner, reader, scheduler, exits, observers)
 
 
 def version_of(cascade: Cascade) -> str:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from pathlib import Path
 
+from committee.certificates.monitors import ALPHA, MOST_FAILED, TAU
 from committee.errors import CascadeError
+from committee.run.runner import Runner
 
 
 @dataclass(frozen=True)
@@ -88,3 +92,66 @@ class Settings:
     def delay_of(self, stage: int) -> float:
         """Return the seconds that samples wait for a fuller batch of a stage."""
         return self.max_delay[stage if len(self.max_delay) > 1 else 0]
+
+
+@dataclass(frozen=True)
+class AlarmSettings:
+    """What raises an alarm, and who is told.
+
+    Args:
+        alpha: The chance that a false alarm is ever raised.
+        tau: How far a share of exits may lie from the certified one.
+        most_failed: The share of samples that may fail.
+        state: The file that keeps what monitors know over a restart; None for none.
+        webhook: The address that each alarm is sent to; empty for none.
+
+    Raises:
+        CascadeError: If the address is none of HTTP.
+    """
+
+    alpha: float = ALPHA
+    tau: float = TAU
+    most_failed: float = MOST_FAILED
+    state: Path | None = None
+    webhook: str = ""
+
+    def __post_init__(self) -> None:
+        if self.webhook and not self.webhook.startswith(("http://", "https://")):
+            raise CascadeError(f"webhook {self.webhook!r}: must begin with http:// or https://")
+
+
+@dataclass(frozen=True)
+class ShadowSettings:
+    """Which samples the reference decides too.
+
+    Args:
+        share: Their share; 0 for none.
+        folder: Where disagreements are written with the samples themselves; None for nowhere.
+
+    Raises:
+        CascadeError: If the share is none, or a folder has nothing to hold.
+    """
+
+    share: float = 0.0
+    folder: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share <= 1:
+            raise CascadeError(f"shadow: {self.share:g} is no share of 1")
+        if self.folder is not None and not self.share:
+            raise CascadeError("to-label: goes with --shadow SHARE; leave it out or name a share")
+
+
+@dataclass(frozen=True)
+class Observing:
+    """What watches the server.
+
+    Args:
+        alarms: What raises an alarm, and who is told.
+        shadow: Which samples the reference decides too.
+        load_reference: From the runner that is served to that of its reference.
+    """
+
+    alarms: AlarmSettings = field(default_factory=AlarmSettings)
+    shadow: ShadowSettings = field(default_factory=ShadowSettings)
+    load_reference: Callable[[Runner], Runner] | None = field(default=None, compare=False)

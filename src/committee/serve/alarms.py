@@ -1,0 +1,213 @@
+"""Alarms: the monitors of :mod:`committee.certificates.monitors` on what is served."""
+
+from __future__ import annotations
+
+import asyncio
+import urllib.request
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from committee.certificates.monitors import Monitors, Reading, State
+from committee.errors import CascadeError, CommitteeError
+from committee.files import write_text
+from committee.models.inputs import RawSamples
+from committee.reading import plain, read_json, written_json
+from committee.rule.cascade import Cascade
+from committee.run.decision import Decision
+from committee.run.runner import Runner
+from committee.serve.metrics import Metrics
+from committee.serve.observers import Observer
+from committee.serve.settings import AlarmSettings
+
+# Seconds between two looks at the samples that came.
+_LOOK = 1.0
+# Seconds that a webhook has to answer, and those between tries.
+_PATIENCE = 5.0
+_PAUSES = (0.0, 1.0, 10.0)
+
+
+class Alarms(Observer):
+    """Looks at the exits, scores and failures of what is served, and tells who is to know.
+
+    Args:
+        settings: What raises an alarm, and who is told.
+        metrics: Where readings are shown.
+        note: Called with each message for the operator.
+    """
+
+    def __init__(
+        self, settings: AlarmSettings, metrics: Metrics, note: Callable[[str], None]
+    ) -> None:
+        self._settings, self._metrics, self._note = settings, metrics, note
+        self._watch: _Watch | None = None
+        self._why = "no cascade is served yet"
+        self._sending: set[asyncio.Task[None]] = set()
+        self._looking = asyncio.Lock()
+
+    def watching(self, runner: Runner, version: str) -> Observer:
+        """Watch another cascade; one that expects the same exits goes on as it was."""
+        own = self._settings
+        try:
+            monitors = Monitors.of(
+                runner.cascade, alpha=own.alpha, tau=own.tau, most_failed=own.most_failed
+            )
+        except CascadeError as error:
+            self._watch, self._why = None, str(error)
+            self._note(f"no alarms: {error}")
+            return Observer()
+        before, self._why = self._watch, ""
+        state = self._stored(monitors) if before is None else before.state
+        if state is None or state.key != monitors.key:
+            state = monitors.start()
+        self._watch = _Watch(runner.cascade, version, monitors, state)
+        self._show()
+        return self._watch
+
+    async def run(self) -> None:
+        """Look every second."""
+        try:
+            while True:
+                await asyncio.sleep(_LOOK)
+                await self.look()
+        finally:
+            if self._watch is not None:
+                self._watch.look()
+                self._store()
+
+    async def look(self) -> None:
+        """Look at the samples that came since."""
+        async with self._looking:
+            watch = self._watch
+            if watch is None or not watch.new:
+                return
+            before = watch.alarms
+            await asyncio.to_thread(watch.look)
+            self._show()
+            await asyncio.to_thread(self._store)
+            for reading in watch.readings:
+                if reading.alarm_at is not None and reading.name not in before:
+                    self._raise(watch, reading)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what every monitor reads, or why there is none."""
+        watch = self._watch
+        if watch is None:
+            return {"alarm": False, "monitors": [], "problem": self._why}
+        return {**watch.about, **watch.monitors.report(watch.state)}
+
+    def _raise(self, watch: _Watch, reading: Reading) -> None:
+        """Tell of an alarm."""
+        share = "" if reading.share is None else f"; {reading.share:.2%} of all samples so far"
+        expected = "" if reading.expected is None else f", {reading.expected:.2%} expected"
+        self._note(f"alarm: {reading.name} at sample {reading.alarm_at:,}{share}{expected}")
+        if not self._settings.webhook:
+            return
+        data = {**watch.about, "alarm": reading.name, "reading": plain(reading)}
+        task = asyncio.create_task(self._send(written_json(data).encode()))
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
+
+    async def _send(self, body: bytes) -> None:
+        """Send an alarm to the webhook; a failure is noted and hurts nobody."""
+        problem = ""
+        for pause in _PAUSES:
+            await asyncio.sleep(pause)
+            try:
+                await asyncio.to_thread(post, self._settings.webhook, body, _PATIENCE)
+            except (OSError, ValueError) as error:
+                problem = str(error)
+            else:
+                return
+        self._metrics.webhook_failed()
+        self._note(f"the webhook did not take an alarm: {problem}")
+
+    def _show(self) -> None:
+        for reading in self._watch.readings if self._watch else ():
+            self._metrics.monitored(reading)
+
+    def _stored(self, monitors: Monitors) -> State | None:
+        """Return what the file knows of these monitors."""
+        path = self._settings.state
+        if path is None or not path.exists():
+            return None
+        try:
+            return monitors.resumed(read_json(path))
+        except (CommitteeError, OSError) as error:
+            self._note(f"{path}: alarms begin anew: {error}")
+            return None
+
+    def _store(self) -> None:
+        path, watch = self._settings.state, self._watch
+        if path is None or watch is None:
+            return
+        try:
+            write_text(path, written_json(watch.state.to_json()) + "\n")
+        except OSError as error:
+            self._note(f"{path}: the state of alarms cannot be written ({error.strerror})")
+
+
+class _Watch(Observer):
+    """The monitors of one cascade, and the samples that they have not looked at yet."""
+
+    def __init__(self, cascade: Cascade, version: str, monitors: Monitors, state: State) -> None:
+        self.about = {"cascade": str(cascade), "version": version}
+        self.monitors, self.state = monitors, state
+        self.new: list[tuple[int, float]] = []
+        self._came: deque[int] = deque()
+        self._made: dict[int, list[tuple[int, float]]] = {}
+
+    def began(self, number: int) -> None:
+        """See :class:`Observer`."""
+        self._came.append(number)
+
+    def decided(self, number: int, samples: RawSamples, made: Sequence[Decision | None]) -> None:
+        """Keep samples until those of all earlier requests are decided.
+
+        Samples that exit early are answered early. In that order they would tell of exits that are
+        not there.
+        """
+        self._made[number] = [
+            (-1, 0.0) if each is None else (each.stage, each.confidence) for each in made
+        ]
+        while self._came and self._came[0] in self._made:
+            self.new += self._made.pop(self._came.popleft())
+
+    def look(self) -> None:
+        """Look at the new samples; called by one thread at a time."""
+        count = len(self.new)
+        stages, scores = np.array(self.new[:count] or np.zeros((0, 2))).T
+        cells = self.monitors.cells(stages.astype(np.int64), scores)
+        self.state = self.monitors.advance(self.state, cells)
+        del self.new[:count]
+
+    @property
+    def readings(self) -> Sequence[Reading]:
+        return self.monitors.readings(self.state)
+
+    @property
+    def alarms(self) -> set[str]:
+        """Names of the monitors whose alarm was raised."""
+        return {each.name for each in self.readings if each.alarm_at is not None}
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect: an alarm goes to the address that the operator gave, or nowhere."""
+
+    def redirect_request(self, *arguments: Any) -> None:
+        return None
+
+
+def post(address: str, body: bytes, seconds: float) -> None:
+    """Send a body of JSON to an address.
+
+    Raises:
+        OSError: If it is not taken in time.
+    """
+    headers = {"Content-Type": "application/json", "User-Agent": "committee"}
+    request = urllib.request.Request(address, body, headers, method="POST")
+    opener = urllib.request.build_opener(_NoRedirect)
+    with opener.open(request, timeout=seconds):
+        pass

@@ -1,0 +1,200 @@
+"""Shadow runs: the reference decides a share of the samples too, while nobody waits.
+
+Disagreements need no label. They renew or break what a certificate promises, and they are the
+samples whose labels are worth most.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections import deque
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from committee.certificates.agreement import AgreementNow, agreement_now
+from committee.errors import CommitteeError
+from committee.models.inputs import RawSamples
+from committee.reading import plain
+from committee.rule.certificate import CertificateRecord
+from committee.run.decision import Decision
+from committee.run.runner import Runner
+from committee.serve.metrics import Metrics
+from committee.serve.observers import Observer
+from committee.serve.settings import ShadowSettings
+from committee.text import csv_text, first_line
+
+# Samples that wait for the reference; beyond these new ones are left out.
+_WAITING = 256
+# Samples that the reference decides at once: a request that comes meanwhile waits for no more.
+_AT_ONCE = 4
+# Seconds between two looks whether anybody waits.
+_LOOK = 0.02
+# Disagreements that are written; then the folder is full.
+_WRITTEN = 10_000
+
+
+class Shadow(Observer):
+    """Lets the reference decide a share of the samples, while nobody waits.
+
+    Args:
+        settings: Which samples.
+        load: From the runner that is served to that of its reference.
+        idle: Returns True while nobody waits for a decision.
+        metrics: Where disagreements are counted.
+        note: Called with each message for the operator.
+    """
+
+    def __init__(
+        self,
+        settings: ShadowSettings,
+        load: Callable[[Runner], Runner],
+        idle: Callable[[], bool],
+        metrics: Metrics,
+        note: Callable[[str], None],
+    ) -> None:
+        self._settings, self._load, self._idle = settings, load, idle
+        self._metrics, self._note = metrics, note
+        self._watch: _Watch | None = None
+        self._came = asyncio.Event()
+        self._written = 0
+
+    def watching(self, runner: Runner, version: str) -> Observer:
+        """Load the reference of another cascade, and count anew unless both are as before."""
+        reference = self._load(runner)
+        own = runner.cascade.certificate if runner.cascade.is_certified else None
+        watch = _Watch(runner, reference, version, own, self._settings.share, self._came.set)
+        if self._watch is not None and self._watch.version == version:
+            watch.samples, watch.flips = self._watch.samples, self._watch.flips
+        self._watch = watch
+        return watch
+
+    async def run(self) -> None:
+        """Let the reference decide what waits, whenever nobody else does."""
+        while True:
+            await self._came.wait()
+            self._came.clear()
+            while (watch := self._watch) is not None and watch.waiting:
+                if not self._idle():
+                    await asyncio.sleep(_LOOK)
+                    continue
+                await self._decide(watch)
+
+    def to_json(self) -> dict[str, Any] | None:
+        """Return what the samples so far say."""
+        watch = self._watch
+        if watch is None:
+            return None
+        return {
+            "share": self._settings.share,
+            **plain(watch.agreement),
+            "left_out": watch.left_out,
+            "failed": watch.failed,
+        }
+
+    async def _decide(self, watch: _Watch) -> None:
+        taken = [watch.waiting.popleft() for _ in range(min(_AT_ONCE, len(watch.waiting)))]
+        before = watch.agreement.promise
+        for sample, made in taken:
+            try:
+                found = await asyncio.to_thread(watch.reference, sample)
+            except CommitteeError as error:
+                watch.failed += 1
+                if watch.failed == 1:
+                    self._note(f"shadow: the reference fails: {first_line(error)}")
+                continue
+            flipped = found.class_index != made.class_index
+            watch.samples += 1
+            watch.flips += flipped
+            self._metrics.shadowed(1, int(flipped))
+            if flipped:
+                await asyncio.to_thread(self._write, sample, made, found)
+        if watch.agreement.promise != before:
+            self._note(f"shadow: {_text(watch.agreement)}")
+
+    def _write(self, sample: Any, made: Decision, found: Decision) -> None:
+        """Write a disagreement into the folder, with the sample."""
+        folder = self._settings.folder
+        if folder is None or self._written >= _WRITTEN:
+            return
+        self._written += 1
+        name = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{self._written:05d}"
+        rows: list[tuple[str, ...]] = [(name, made.class_name, found.class_name, "")]
+        try:
+            file = folder / "to_label.csv"
+            if not file.exists():
+                folder.mkdir(parents=True, exist_ok=True)
+                rows.insert(0, ("id", "cascade", "reference", "label"))
+            _save(sample, folder / name)
+            with file.open("a", encoding="utf-8", newline="") as opened:
+                opened.write(csv_text(rows))
+        except OSError as error:
+            self._written = _WRITTEN
+            self._note(f"{folder}: disagreements are no longer written ({error.strerror})")
+
+
+class _Watch(Observer):
+    """The reference of one cascade, the samples that wait for it, and what was counted."""
+
+    def __init__(
+        self,
+        runner: Runner,
+        reference: Runner,
+        version: str,
+        record: CertificateRecord | None,
+        share: float,
+        came: Callable[[], None],
+    ) -> None:
+        self._cascade, self.reference, self.version = runner.cascade, reference, version
+        self._record, self._share, self._came = record, share, came
+        self._random = random.Random()
+        self.waiting: deque[tuple[Any, Decision]] = deque()
+        self.samples = self.flips = self.left_out = self.failed = 0
+
+    def decided(self, number: int, samples: RawSamples, made: Sequence[Decision | None]) -> None:
+        """See :class:`Observer`."""
+        for row, each in enumerate(made):
+            # Chance alone chooses, so that the samples are like all others.
+            if each is None or self._random.random() >= self._share:
+                continue
+            if len(self.waiting) >= _WAITING:
+                self.left_out += 1
+                continue
+            sample = samples[row]
+            self.waiting.append((sample.copy() if hasattr(sample, "copy") else sample, each))
+            self._came()
+
+    @property
+    def agreement(self) -> AgreementNow:
+        """What was counted says of the promise."""
+        return agreement_now(self.samples, self.flips, self._record)
+
+
+def _text(now: AgreementNow) -> str:
+    return (
+        f"the promise is {now.promise}: the reference decides {now.flips:,} of {now.samples:,} "
+        f"samples otherwise, so {now.low:.2%} to {now.high:.2%} of all"
+    )
+
+
+def _save(sample: Any, path: Path) -> None:
+    """Write a sample: an image as PNG, a record as JSON."""
+    if isinstance(sample, np.ndarray):
+        from PIL import Image
+
+        sample = Image.fromarray(sample)
+    if hasattr(sample, "save"):
+        sample.save(path.with_suffix(".png"), "PNG")
+    else:
+        text = json.dumps(sample, ensure_ascii=False, default=_as_text)
+        path.with_suffix(".json").write_text(text, encoding="utf-8")
+
+
+def _as_text(value: Any) -> Any:
+    """Return what JSON can hold of a value of a record."""
+    return value.hex() if isinstance(value, bytes) else getattr(value, "tolist", value.__str__)()

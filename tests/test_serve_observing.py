@@ -1,0 +1,483 @@
+"""What watches a server: metrics, alarms and shadow runs."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import json
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from prometheus_client.parser import text_string_to_metric_families
+
+import committee.serve.alarms as alarms_module
+from app_world import Answer, ask
+from committee import Cascade, Runner
+from committee.certificates.agreement import agreement_now
+from committee.embedded import embedded_images
+from committee.errors import CascadeError, ModelError
+from committee.rule.cascade import Stage
+from committee.rule.certificate import CertificateRecord
+from committee.rule.expected import Expected
+from committee.rule.origin import Origin, RecordedTarget
+from committee.run.decision import Decision
+from committee.serve.alarms import Alarms
+from committee.serve.app import make_app
+from committee.serve.metrics import Metrics
+from committee.serve.observing import observers_of
+from committee.serve.reference import check_loadable, reference_rule
+from committee.serve.served import Serving
+from committee.serve.settings import AlarmSettings, Observing, Settings, ShadowSettings
+from committee.serve.shadow import _save
+from export_world import embedded
+
+IMAGES: Any = embedded_images("test").read(np.arange(640))
+INFER = "/v2/models/cascade/infer"
+DASHBOARD = Path(__file__).parents[1] / "examples" / "serving" / "dashboard.json"
+
+
+def made_cascade() -> Cascade:
+    """Two models of the embedded pool; what exits are expected was counted on 5,000 images."""
+    origin = Origin(unit="macs", target=RecordedTarget("small", ("small",)))
+    cascade = replace(embedded(Cascade.of(["nano", "small"], [0.9])), origin=origin)
+    made = Runner(cascade, threads=1).decide(embedded_images("val").read(np.arange(5000)))
+    expected = Expected.of(cascade.rule_fingerprint, "val", made.stage, made.score, 2)
+    return replace(cascade, expected=expected)
+
+
+@pytest.fixture(scope="module")
+def cascade() -> Cascade:
+    return made_cascade()
+
+
+@dataclass(eq=False)
+class Observed:
+    """A server without a network, with what watches it."""
+
+    ask: Callable[..., Awaitable[Answer]]
+    serving: Serving
+    notes: list[str] = field(default_factory=list)
+
+    async def infer(self, images: Any, **parameters: Any) -> Answer:
+        tensor = {
+            "name": "images",
+            "shape": list(images.shape),
+            "datatype": "UINT8",
+            "data": images.ravel().tolist(),
+        }
+        body = json.dumps({"inputs": [tensor], "parameters": parameters}).encode()
+        return await self.ask(INFER, body)
+
+    async def get(self, path: str) -> Any:
+        answer = await self.ask(path, method="GET")
+        assert answer.status == 200
+        return json.loads(answer.body)
+
+    async def metrics(self) -> dict[tuple[str, ...], float]:
+        """Values by name and labels."""
+        answer = await self.ask("/metrics", method="GET")
+        assert answer.headers[b"content-type"].startswith(b"text/plain")
+        families = text_string_to_metric_families(answer.body.decode())
+        return {
+            (sample.name, *sample.labels.values()): sample.value
+            for family in families
+            for sample in family.samples
+        }
+
+
+def observed(
+    cascade: Cascade,
+    work: Callable[[Observed], Awaitable[None]],
+    alarms: AlarmSettings | None = None,
+    shadow: ShadowSettings | None = None,
+    load: Callable[[], Runner] | None = None,
+    **settings: Any,
+) -> list[str]:
+    """Do some work with a server; return the notes for its operator."""
+
+    def reference(runner: Runner) -> Runner:
+        return Runner(embedded(reference_rule(runner.cascade)), threads=1)
+
+    async def run() -> list[str]:
+        serving = Serving(load or (lambda: Runner(cascade, threads=1)), Settings(**settings))
+        observing = Observing(alarms or AlarmSettings(), shadow or ShadowSettings(), reference)
+        own = Observed(partial(ask, None), serving)
+        serving.observers, routes = observers_of(observing, serving, own.notes.append)
+        own.ask = partial(ask, make_app(serving, routes))
+        helpers = [asyncio.create_task(each.run()) for each in serving.observers]
+        try:
+            await serving.swap()
+            await work(own)
+        finally:
+            await serving.stop()
+            for each in helpers:
+                each.cancel()
+            await asyncio.gather(*helpers, return_exceptions=True)
+        return own.notes
+
+    return asyncio.run(run())
+
+
+def test_metrics_are_what_was_decided(cascade):
+    made = Runner(cascade, threads=1).decide(IMAGES[:100])
+
+    async def work(server: Observed) -> None:
+        before = await server.metrics()
+        assert before["committee_exits_total", "1"] == 0
+        for _ in range(2):
+            assert (await server.infer(IMAGES[:100])).status == 200
+        assert (await server.ask(INFER, b"{}")).status == 400
+        found = await server.metrics()
+        exits = np.bincount(made.stage) * 2
+        assert [found["committee_exits_total", str(k)] for k in (0, 1)] == exits.tolist()
+        macs = [spec.costs[0].value for spec in server.serving.current.runner.specs.values()]
+        cost = exits.sum() * macs[0] + exits[1] * macs[1]
+        assert found["committee_cost_total", "macs"] == pytest.approx(cost)
+        route = "/v2/models/{name}/infer"
+        assert found["committee_requests_total", "200", route] == 2
+        assert found["committee_requests_total", "400", route] == 1
+        assert found["committee_request_seconds_count", route] == 3
+        for stage in (0, 1):
+            sizes = found["committee_batch_size_sum", str(stage)]
+            assert sizes == (200 if stage == 0 else exits[1])
+            for name in ("queue", "model"):
+                assert found[f"committee_{name}_seconds_count", str(stage)] >= 1
+        assert found["committee_pending_samples",] == 0
+        own = cascade.expected
+        assert found["committee_expected_exit_ratio", "0"] == own.exits[0] / own.samples
+        assert any(name == "committee_promise_info" for name, *_ in found)
+        assert found["process_resident_memory_bytes",] > 0
+
+    assert observed(cascade, work) == []
+
+
+def test_the_dashboard_asks_for_metrics_that_there_are(cascade):
+    board = json.loads(DASHBOARD.read_text())
+    texts = [each["expr"] for panel in board["panels"] for each in panel.get("targets", ())]
+    words = " ".join(texts).replace("(", " ").replace("{", " ").replace("[", " ").split()
+    asked = {each.strip(")}],") for each in words if each.startswith(("committee_", "process_"))}
+    assert len(texts) > 8
+    assert len(asked) > 8
+
+    async def work(server: Observed) -> None:
+        await server.infer(IMAGES[:64])
+        there = {name for name, *_ in await server.metrics()}
+        assert asked <= there
+        # Every one of ours is shown.
+        ends = ("_created", "_sum", "_count")
+        ours = {n for n in there if n.startswith("committee_") and not n.endswith(ends)}
+        assert ours - {"committee_webhook_failures_total"} <= asked
+
+    observed(cascade, work)
+
+
+class Webhook(BaseHTTPRequestHandler):
+    """Keeps what it is sent; the path ``/moved`` sends elsewhere."""
+
+    def do_POST(self) -> None:
+        size = int(self.headers["Content-Length"])
+        self.server.got.append(json.loads(self.rfile.read(size)))  # type: ignore[attr-defined]
+        self.send_response(302 if self.path == "/moved" else 200)
+        self.send_header("Location", "/elsewhere")
+        self.end_headers()
+        self.server.came.set()  # type: ignore[attr-defined]
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def webhook() -> Iterator[Any]:
+    server: Any = HTTPServer(("127.0.0.1", 0), Webhook)
+    server.got, server.came = [], threading.Event()
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def noisy(images: Any) -> Any:
+    noise = np.random.default_rng(0).normal(scale=60, size=images.shape)
+    return np.clip(images + noise, 0, 255).astype(np.uint8)
+
+
+def test_alarms_are_shown_noted_sent_and_kept(cascade, tmp_path):
+    state = tmp_path / "state.json"
+
+    async def quiet(server: Observed) -> None:
+        await server.infer(IMAGES)
+        found = await server.get("/alarms")
+        assert (found["samples"], found["alarm"], found["shadow"]) == (640, False, None)
+        assert (await server.metrics())["committee_alarm", "scores"] == 0
+
+    assert observed(cascade, quiet, AlarmSettings(state=state)) == []
+
+    with webhook() as hook:
+        address = f"http://127.0.0.1:{hook.server_port}/"
+
+        async def noise(server: Observed) -> None:
+            # The state survived.
+            assert (await server.get("/alarms"))["samples"] == 640
+            await server.infer(noisy(IMAGES))
+            found = await server.get("/alarms")
+            assert found["samples"] == 1280
+            raised = {each["name"]: each["alarm_at"] for each in found["monitors"]}
+            assert 640 < raised["exits of stage 1"] <= 1280
+            values = await server.metrics()
+            assert values["committee_alarm", "exits of stage 1"] == 1
+            assert values["committee_alarm_evidence", "exits of stage 1"] > 1
+            assert values["committee_alarm", "failures"] == 0
+            assert await asyncio.to_thread(hook.came.wait, 30)
+
+        notes = observed(cascade, noise, AlarmSettings(state=state, webhook=address))
+        assert any(each.startswith("alarm: exits of stage 1 at sample ") for each in notes)
+        sent = hook.got[0]
+        assert sent["cascade"] == str(cascade)
+        assert sent["reading"]["name"] == sent["alarm"]
+
+        async def after(server: Observed) -> None:
+            assert (await server.get("/alarms"))["alarm"]
+            await server.infer(IMAGES)
+
+        # An alarm stays, and is told once.
+        told = len(hook.got)
+        assert observed(cascade, after, AlarmSettings(state=state, webhook=address)) == []
+        assert len(hook.got) == told
+    # Another setting begins anew, and says so.
+    notes = observed(cascade, quiet, AlarmSettings(state=state, tau=0.1))
+    assert "begin anew" in notes[0]
+
+
+@pytest.mark.parametrize("path", ["/moved", None])
+def test_a_webhook_that_fails_hurts_nobody(cascade, monkeypatch, path):
+    monkeypatch.setattr(alarms_module, "_PAUSES", (0.0, 0.0))
+    with webhook() as hook:
+        port = hook.server_port
+        if path is None:
+            hook.shutdown()
+            hook.server_close()
+
+        async def work(server: Observed) -> None:
+            await server.infer(noisy(IMAGES))
+            assert (await server.get("/alarms"))["alarm"]
+            while not any("did not take" in each for each in server.notes):
+                await asyncio.sleep(0.01)
+            assert (await server.metrics())["committee_webhook_failures_total",] >= 1
+            assert (await server.infer(IMAGES[:2])).status == 200
+
+        observed(cascade, work, AlarmSettings(webhook=f"http://127.0.0.1:{port}{path or '/'}"))
+        # A redirect is not followed.
+        assert all(each["alarm"] for each in hook.got)
+
+
+def test_only_addresses_of_http_are_taken():
+    for address in ("file:///etc/passwd", "ftp://x", "x"):
+        with pytest.raises(CascadeError, match="http"):
+            AlarmSettings(webhook=address)
+
+
+def test_requests_that_do_not_let_all_stages_run_say_nothing(cascade):
+    async def work(server: Observed) -> None:
+        await server.infer(IMAGES[:64], max_stage=0)
+        assert (await server.get("/alarms"))["samples"] == 0
+
+    observed(cascade, work)
+
+
+def test_samples_count_in_the_order_in_which_they_came(cascade):
+    alarms = Alarms(AlarmSettings(), Metrics(lambda: 0), lambda _: None)
+    watch: Any = alarms.watching(Runner(cascade, threads=1), "1")
+    for number in range(4):
+        watch.began(number)
+    early, late = Decision(0, "0", 0.95, 0, None), Decision(0, "0", 0.5, 1, None)
+    watch.decided(3, IMAGES[:2], [early, None])
+    watch.decided(1, IMAGES[:1], [early])
+    assert watch.new == []
+    watch.decided(0, IMAGES[:1], [late])
+    assert watch.new == [(1, 0.5), (0, 0.95)]
+    watch.decided(2, IMAGES[:1], [])  # given up
+    assert watch.new == [(1, 0.5), (0, 0.95), (0, 0.95), (-1, 0.0)]
+
+
+def test_failures_raise_their_alarm(cascade):
+    def failing() -> Runner:
+        runner = Runner(cascade, threads=1)
+
+        def usable_outputs(*_: Any) -> Any:
+            raise ModelError("broken")
+
+        runner.usable_outputs = usable_outputs  # type: ignore[method-assign]
+        return runner
+
+    async def work(server: Observed) -> None:
+        assert (await server.infer(IMAGES[:64])).status == 200
+        found = await server.get("/alarms")
+        assert found["monitors"][-1]["alarm_at"] == 32
+        assert (await server.metrics())["committee_failed_samples_total", "0"] == 64
+
+    observed(cascade, work, load=failing)
+
+
+def test_a_file_that_expects_nothing_is_served_without_alarms(cascade):
+    async def work(server: Observed) -> None:
+        found = await server.get("/alarms")
+        assert "does not say which exits" in found["problem"]
+        assert (await server.infer(IMAGES[:2])).status == 200
+
+    notes = observed(replace(cascade, expected=None), work)
+    assert notes[0].startswith("no alarms: ")
+
+
+def test_another_cascade_begins_anew_and_the_same_goes_on(cascade):
+    served = [cascade]
+
+    async def work(server: Observed) -> None:
+        await server.infer(IMAGES[:64])
+        await server.get("/alarms")
+        await server.serving.swap()
+        assert (await server.get("/alarms"))["samples"] == 64
+        served[0] = replace(cascade, expected=replace(cascade.expected, split="other"))
+        await server.serving.swap()
+        await server.infer(IMAGES[:32])
+        assert (await server.get("/alarms"))["samples"] == 32
+
+    observed(cascade, work, load=lambda: Runner(served[0], threads=1))
+
+
+async def until_decided(server: Observed, samples: int) -> Any:
+    while (found := (await server.get("/alarms"))["shadow"])["samples"] < samples:
+        await asyncio.sleep(0.01)
+    return found
+
+
+def test_shadow_runs_count_and_write_disagreements(cascade, tmp_path):
+    images = IMAGES[:200]
+    own, other = (
+        Runner(each, threads=1).decide(images).predicted
+        for each in (cascade, embedded(Cascade.of(["small"])))
+    )
+    flips = np.flatnonzero(own != other)
+    assert 2 < len(flips) < 40
+
+    async def work(server: Observed) -> None:
+        await server.infer(images, max_stage=0)  # says nothing of the cascade
+        for start in range(0, 200, 50):
+            await server.infer(images[start : start + 50])
+        found = await until_decided(server, 200)
+        assert (found["flips"], found["left_out"], found["failed"]) == (len(flips), 0, 0)
+        assert found["low"] < len(flips) / 200 < found["high"]
+        assert found["promise"] == ""
+        values = await server.metrics()
+        assert values["committee_shadow_samples_total",] == 200
+        assert values["committee_shadow_flips_total",] == len(flips)
+
+    folder = tmp_path / "disagreements"
+    assert observed(cascade, work, shadow=ShadowSettings(1.0, folder)) == []
+    with (folder / "to_label.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    names = cascade.classes
+    assert [row["cascade"] for row in rows] == [names[own[k]] for k in flips]
+    assert [row["reference"] for row in rows] == [names[other[k]] for k in flips]
+    assert {row["label"] for row in rows} == {""}
+    for row, k in zip(rows, flips, strict=True):
+        assert np.array_equal(np.asarray(Image.open(folder / f"{row['id']}.png")), images[k])
+
+
+def test_the_reference_waits_while_anybody_does(cascade):
+    async def work(server: Observed) -> None:
+        pending = True
+        server.serving.__class__ = type(
+            "Busy", (Serving,), {"pending": property(lambda _: pending)}
+        )
+        await server.infer(IMAGES[:300])
+        await asyncio.sleep(0.1)
+        found = (await server.get("/alarms"))["shadow"]
+        assert (found["samples"], found["left_out"]) == (0, 300 - 256)
+        pending = False
+        assert (await until_decided(server, 256))["samples"] == 256
+
+    observed(cascade, work, shadow=ShadowSettings(1.0))
+
+
+def test_a_share_of_the_samples_is_chosen_by_chance(cascade):
+    async def work(server: Observed) -> None:
+        for _ in range(4):
+            await server.infer(IMAGES)
+        shadow = server.serving.current.observers[0]
+        chosen = shadow.samples + len(shadow.waiting)
+        # 2,560 samples; four standard deviations.
+        assert abs(chosen - 128) < 4 * np.sqrt(128)
+
+    observed(cascade, work, shadow=ShadowSettings(0.05))
+
+
+def test_the_reference_of_a_cascade(cascade):
+    assert str(reference_rule(cascade)) == "small"
+    with pytest.raises(CascadeError, match="no reference"):
+        reference_rule(replace(cascade, origin=Origin()))
+    with pytest.raises(CascadeError, match="the reference itself"):
+        reference_rule(replace(cascade, stages=(Stage(("small",)),)))
+    with pytest.raises(CascadeError, match="--pool"):
+        check_loadable(replace(reference_rule(cascade), models={}))
+    for share, folder in ((2.0, None), (0.0, Path("x"))):
+        with pytest.raises(CascadeError):
+            ShadowSettings(share, folder)
+
+
+def record(promise: str, margin: float = 0.02) -> CertificateRecord:
+    return CertificateRecord(
+        promise=promise, margin=margin, level=0.95, measure="top-1", checksum="", samples=1000,
+        choosing=0, estimate=0.0, lower_bound=0.0, split="val", samples_fingerprint="",
+        date="2026-11-29", version="0", procedure="p", reference_rule={"a": 1},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("promise", "samples", "flips", "outcome"),
+    [
+        ("agreement", 5000, 20, "kept"),
+        ("agreement", 5000, 100, "open"),
+        ("agreement", 5000, 300, "broken"),
+        ("within", 5000, 20, "kept"),
+        # A flip may be to the better.
+        ("within", 5000, 300, "open"),
+        ("at least", 5000, 0, "open"),
+        ("agreement", 0, 0, "open"),
+    ],
+)
+def test_disagreements_renew_or_break_a_promise(promise, samples, flips, outcome):
+    found = agreement_now(samples, flips, record(promise))
+    assert found.promise == outcome
+    assert 0 <= found.low <= flips / max(samples, 1) <= found.high <= 1
+    assert agreement_now(samples, flips, None).promise == ""
+
+
+def test_bounds_of_agreement_hold_at_all_times():
+    rng, missed = np.random.default_rng(0), 0
+    looks = [20, 100, 400, 800]
+    for _ in range(60):
+        flips = (rng.random(looks[-1]) < 0.05).cumsum()
+        found = [agreement_now(n, int(flips[n - 1]), None, level=0.8) for n in looks]
+        missed += any(not each.low <= 0.05 <= each.high for each in found)
+    # 0.2 is the bound; the looks are few.
+    assert missed <= 12
+
+
+def test_records_are_written_as_json(tmp_path):
+    _save({"text": "a", "bytes": b"\x01", "number": np.int64(3)}, tmp_path / "one")
+    assert json.loads((tmp_path / "one.json").read_text()) == {
+        "text": "a", "bytes": "01", "number": 3,
+    }  # fmt: skip
