@@ -241,6 +241,26 @@ def test_a_slow_client_is_not_waited_for(cascade: Path) -> None:
             assert client.post(INFER, json=ONE).status_code == 200
 
 
+def ask_without_end(link: socket.socket) -> None:
+    """Ask for more answers than all buffers hold, and take none."""
+    while True:
+        link.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 100)
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux has it")
+def test_a_client_that_takes_no_answer_is_cut_off(cascade: Path) -> None:
+    with serving(cascade, "--slow", "1") as running:
+        host, _, port = running.host.partition(":")
+        with socket.socket() as link:
+            link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            link.settimeout(60)
+            link.connect((host, int(port)))
+            with pytest.raises(ConnectionError):
+                ask_without_end(link)
+        with httpx.Client(base_url=running.address) as client:
+            assert client.post(INFER, json=ONE).status_code == 200
+
+
 def test_a_token_is_asked_for(cascade: Path, tmp_path: Path) -> None:
     (tmp_path / "token").write_text("secret\n")
     with (

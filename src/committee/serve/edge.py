@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 import json
 import sys
@@ -49,11 +48,7 @@ class Edge:
         async def sent(message: Message) -> None:
             if message["type"] == "http.response.start":
                 about["status"] = message["status"]
-            if len(message.get("body", b"")) <= 2**16:
-                await send(message)
-                return
-            async with asyncio.timeout(self._serving.settings.slow):
-                await send(message)
+            await send(message)
 
         try:
             with self._traced(scope, about):

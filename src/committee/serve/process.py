@@ -134,6 +134,9 @@ def _socket(settings: Settings) -> socket.socket:
         raise _cannot_listen(settings, error) from None
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux: who does not take an answer is cut off
+            milliseconds = round(settings.slow * 1000)
+            bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
         bound.bind(address)
     except OSError as error:
         bound.close()
