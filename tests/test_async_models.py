@@ -85,6 +85,22 @@ def test_a_failed_call_is_a_row_of_run(folder):
         run(text)
 
 
+def test_a_call_with_another_number_of_classes_is_one_that_failed(folder, capsys):
+    text = reviews(100, 1)[50]["text"]
+    code = ASYNC.replace("        return [", f"        return [0.0] * ({text!r} == text) + [")
+    (folder / "service.py").write_text(code)
+    assert main(PREDICT) == 2
+    reason = "answers with 3 outputs, others with 2"
+    assert f"1 of 100 calls failed, first that of row 50 of the batch ({reason})" in (
+        capsys.readouterr().err
+    )
+    assert main([*PREDICT, "--skip-broken"]) == 0
+    pool = cm.Pool.load("predictions/val")
+    assert [(each.id, each.reason) for each in pool.samples.broken] == [("1-50", reason)]
+    assert len(pool) == 99
+    assert module(folder).calls == 100 + 1
+
+
 def test_concurrency_of_a_plain_function(folder):
     Path("plain.toml").write_text(POOL + "concurrency = 2\n")
     spec = read_pool_file("plain.toml").models[1]

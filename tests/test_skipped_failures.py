@@ -111,6 +111,14 @@ def test_failed_calls_are_left_out_of_every_model_and_tried_again_later(folder, 
     assert cm.Pool.load("predictions/val").samples.ids[-3:] == ("1-3", "1-300", "1-301")
 
 
+def test_many_failures_in_many_chunks(folder, expected):
+    """So many that the split has fewer chunks afterwards."""
+    rows = [row for row in range(COUNT) if row % 16 > 5]
+    module(folder, "service").failing |= texts(*rows)
+    assert main(SKIP) == 0
+    assert outputs() == without(expected, *rows)
+
+
 @pytest.mark.parametrize("how", ["raises", "NaN", "half"])
 def test_a_function_of_batches_is_asked_for_each_sample_of_a_batch_that_fails(
     folder, expected, how, capsys

@@ -31,7 +31,7 @@ from committee.store.leave_out import leave_out
 from committee.store.reader import load_pool, stored_widths
 from committee.store.reconcile import reconcile
 from committee.store.split import check_split_name
-from committee.store.writer import Writer
+from committee.store.writer import Writer, other_width
 from committee.text import counted, listed
 
 # Called with (samples done, all samples), counted over all models.
@@ -122,7 +122,8 @@ def predict(
                 note(f"{name}: chunk {chunk} was damaged and is computed again")
         folder = target.root / samples.split
         widths = stored_widths(folder)
-        first = _FirstOutputs(samples, {n: widths[n] for n in widths.keys() - {*names}})
+        known = {name: w.width for name, w in zip(names, writers, strict=True) if w.width}
+        first = _FirstOutputs(samples, {n: widths[n] for n in widths.keys() - {*names}}, known)
         askers = [_asker(model, spec, skip_broken) for model, spec in loaded]
         try:
             failed = _fill(loaded, askers, writers, dataset, batch_size, progress, first)
@@ -158,16 +159,23 @@ def _check_kinds(kinds: Mapping[str, str]) -> None:
 class _FirstOutputs:
     """Checks the first outputs of each model against its declaration, before hours of work.
 
-    ``widths`` has the number of outputs of the models that are in the store, by name.
+    ``widths`` has the number of outputs of the models that are in the store, by name, and ``known``
+    that of the models themselves, as far as they were run before.
     """
 
-    def __init__(self, samples: Samples, widths: dict[str, int]) -> None:
+    def __init__(self, samples: Samples, widths: dict[str, int], known: dict[str, int]) -> None:
         self._samples = samples
         self._widths = widths
+        self._known = known
         self._seen: set[str] = set()
 
     def check(self, spec: ModelSpec, outputs: Outputs) -> None:
-        """Check the outputs of a model's first batch; later batches pass unchecked."""
+        """Check the outputs of a model's first batch; of later batches only their number."""
+        if outputs.values.ndim == 2:
+            width = outputs.values.shape[1]
+            known = self._known.setdefault(spec.name, width)
+            if width != known:
+                raise other_width(spec.name, known, width)
         if spec.name in self._seen:
             return
         self._seen.add(spec.name)

@@ -37,7 +37,7 @@ class SomeFailedError(ModelError):
         row, reason = next(iter(sorted(reasons.items())))
         super().__init__(
             f"{len(reasons):,} of {total:,} calls failed, first that of row {row} of the batch "
-            f"({reason}). Earlier batches are kept; run again to go on"
+            f"({reason})"
         )
 
 
@@ -297,7 +297,10 @@ def _rows(spec: ModelSpec, answer: Any, samples: int) -> tuple[Any, Any]:
             )
         values, confidence = answer
     if np.ndim(values) and len(values) != samples:
-        raise ModelError(f"model {spec.name!r}: answered {len(values)} rows to {samples} samples")
+        raise ModelError(
+            f"model {spec.name!r}: answered {len(values)} rows to {samples} samples; let it give "
+            "one row for each, in their order"
+        )
     if confidence is None and not spec.does.dense:
         values = _rows_of(np.asarray(values))
         if values.shape[1:] == (1,):

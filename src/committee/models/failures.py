@@ -46,10 +46,14 @@ def answered(model: Model, spec: ModelSpec, inputs: ModelInputs, first: int) -> 
     try:
         return Answered(checked_answer(spec, answer_of(model, spec, inputs), len(inputs), first))
     except SomeFailedError as error:
+        told = ModelError(
+            f"{error}. What was answered is kept: run again to go on, or with --skip-broken to "
+            "leave such samples out"
+        )
         if error.answer is None:
-            raise
+            raise told from None
         outputs = checked_answer(spec, error.answer, len(inputs), first)
-        return Answered(outputs, error.reasons, error)
+        return Answered(outputs, error.reasons, told)
 
 
 class Skipping:
@@ -114,6 +118,13 @@ class Skipping:
         row = next((each for each in found if isinstance(each, Outputs)), self._row)
         if row is None:
             raise error
+        shape = row.values.shape
+        found = [
+            f"answers with other outputs, {each.values.shape[1:]}, not {shape[1:]}"
+            if isinstance(each, Outputs) and each.values.shape != shape
+            else each
+            for each in found
+        ]
         outputs = joined([each if isinstance(each, Outputs) else row for each in found])
         return Answered(outputs, {i: e for i, e in enumerate(found) if isinstance(e, str)})
 

@@ -80,6 +80,11 @@ class Writer:
             self._finish()
 
     @property
+    def width(self) -> int:
+        """Return how many numbers a row has; 0 if none is there."""
+        return self._width
+
+    @property
     def rows_done(self) -> int:
         """Return how many rows need not be computed again."""
         return sum(map(self._usable, range(self._count)))
@@ -124,9 +129,7 @@ class Writer:
         block = self._block(outputs, chunk)
         self._width = self._width or block.shape[1]
         if block.shape[1] != self._width:
-            raise StoreError(
-                f"{self._part}: outputs had {self._width} columns, now {block.shape[1]}"
-            )
+            raise other_width(self._final.stem, self._width, block.shape[1])
         start = chunk * CHUNK_ROWS
         end = start + len(block)
         name = name_of(start, end)
@@ -151,7 +154,7 @@ class Writer:
 
     def keep(self, rows: Array, samples: Samples) -> None:
         """Keep only some rows, which are complete, as the finished file of these samples."""
-        blocks = self._blocks_of(rows)
+        blocks = self._blocks_of(rows, range(self._count))
         self._entry = replace(self._entry, rows=len(rows), samples=samples.ids_fingerprint)
         self._samples = samples
         self._write_blocks(blocks)
@@ -159,10 +162,10 @@ class Writer:
             self._opened_chunks().close()
             remove_folder(self._part)
 
-    def _blocks_of(self, rows: Array) -> Iterator[Array]:
+    def _blocks_of(self, rows: Array, chunks: Iterable[int]) -> Iterator[Array]:
         """Yield some stored rows, rising, in blocks of a chunk."""
         waiting = np.empty((0, self._width), self._entry.dtype)
-        for chunk in range(self._count):
+        for chunk in chunks:
             data = np.frombuffer(self._stored[chunk].read(), self._entry.dtype)
             own = rows[(rows >= chunk * CHUNK_ROWS) & (rows < (chunk + 1) * CHUNK_ROWS)]
             some = data.reshape(-1, self._width)[own - chunk * CHUNK_ROWS]
@@ -319,6 +322,14 @@ class Writer:
                 "Use --dtype float32 and another store with --out"
             )
         return block
+
+
+def other_width(model: str, then: int, now: int) -> StoreError:
+    """Return the error of a model whose rows have another length than before."""
+    return StoreError(
+        f"model {model!r}: answers with {now} outputs a sample, before it were {then}. What was "
+        "computed before is kept. Let it give one output for each class, always"
+    )
 
 
 def check_identity(final: Path, old: Entry, new: Entry) -> None:

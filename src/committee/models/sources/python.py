@@ -12,6 +12,7 @@ import os
 import platform
 import sys
 import threading
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from inspect import iscoroutinefunction
@@ -71,7 +72,8 @@ class _AsyncCalls:
             under_way.cancel()
             raise
         reasons = {i: first_line(e) for i, e in enumerate(answers) if isinstance(e, Exception)}
-        good = next((each for each in answers if not isinstance(each, Exception)), None)
+        reasons |= _of_other_lengths(answers)
+        good = next((each for i, each in enumerate(answers) if i not in reasons), None)
         if good is None:
             raise SomeFailedError(None, reasons, len(answers))
         rows = [good if i in reasons else each for i, each in enumerate(answers)]
@@ -186,6 +188,18 @@ class PythonSource(Source):
                 f"{where}: {factory}() returned no async function; leave concurrency out"
             )
         return _FunctionModel(made, fingerprint, spec.output)
+
+
+def _of_other_lengths(answers: Sequence[Any]) -> dict[int, str]:
+    """Return why answers cannot be used that have another number of outputs than most, by row."""
+    rows = enumerate(answers)
+    lengths = {i: len(each) for i, each in rows if isinstance(each, Sequence | np.ndarray)}
+    usual = Counter(lengths.values()).most_common(1)
+    return {
+        i: f"answers with {length} outputs, others with {usual[0][0]}"
+        for i, length in lengths.items()
+        if length != usual[0][0]
+    }
 
 
 def _samples(batch: Any) -> list[Any]:
