@@ -96,7 +96,9 @@ def test_a_call_with_another_number_of_classes_is_one_that_failed(folder, capsys
     )
     assert main([*PREDICT, "--skip-broken"]) == 0
     pool = cm.Pool.load("predictions/val")
-    assert [(each.id, each.reason) for each in pool.samples.broken] == [("1-50", reason)]
+    assert [(each.id, each.reason) for each in pool.samples.broken] == [
+        ("1-50", "model 'service': answers with outputs (3,), not (2,)")
+    ]
     assert len(pool) == 99
     assert module(folder).calls == 100 + 1
 

@@ -99,7 +99,7 @@ def test_failed_calls_are_left_out_of_every_model_and_tried_again_later(folder, 
     assert main([*SKIP, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert [each["id"] for each in told["broken"]] == ["1-3", "1-300", "1-301"]
-    assert told["broken"][0]["reason"] == "TimeoutError: no answer in 1 s"
+    assert told["broken"][0]["reason"] == "model 'service': TimeoutError: no answer in 1 s"
     assert told["samples"] == COUNT - 3
     assert outputs() == without(expected, 3, 300, 301)
     assert service.calls == COUNT

@@ -124,7 +124,10 @@ def predict(
         widths = stored_widths(folder)
         known = {name: w.width for name, w in zip(names, writers, strict=True) if w.width}
         first = _FirstOutputs(samples, {n: widths[n] for n in widths.keys() - {*names}}, known)
-        askers = [_asker(model, spec, skip_broken) for model, spec in loaded]
+        askers = [
+            Skipping(*pair, writer.row) if skip_broken else partial(answered, *pair)
+            for pair, writer in zip(loaded, writers, strict=True)
+        ]
         try:
             failed = _fill(loaded, askers, writers, dataset, batch_size, progress, first)
         except BrokenSamplesError as error:
@@ -248,11 +251,6 @@ class _Batch:
     rows: Array
     due: tuple[int, ...]
     last: bool
-
-
-def _asker(model: Model, spec: ModelSpec, skip_broken: bool) -> Asker:
-    """Return what runs a model on a batch, given it and the number of its first sample."""
-    return Skipping(model, spec) if skip_broken else partial(answered, model, spec)
 
 
 def _failures(

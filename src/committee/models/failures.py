@@ -62,14 +62,18 @@ class Skipping:
     If it fails on a whole batch, or does not answer with one row a sample, the samples of the batch
     are tried one by one. It is given up after sixteen failures in a row.
 
+    Args:
+        model: The model.
+        spec: Its spec.
+        row: One row of its outputs, if it was run before.
+
     Attributes:
         alone: Why the samples of a batch were tried one by one; empty if none were.
     """
 
-    def __init__(self, model: Model, spec: ModelSpec) -> None:
-        self._model, self._spec = model, spec
+    def __init__(self, model: Model, spec: ModelSpec, row: Outputs | None = None) -> None:
+        self._model, self._spec, self._row = model, spec, row
         self._in_a_row = 0
-        self._row: Outputs | None = None
         self.alone = ""
 
     def __call__(self, inputs: ModelInputs, first: int) -> Answered:
@@ -81,10 +85,13 @@ class Skipping:
         try:
             own = self._usable(inputs)
         except SomeFailedError as error:  # each call was one of its own
-            own = self._joined([error.reasons[row] for row in range(len(inputs))], error)
+            reasons = self._named(error.reasons)
+            own = self._joined([reasons[row] for row in range(len(inputs))], error)
         except CommitteeError as error:
-            self.alone = str(error)
-            own = self._joined(self._one_by_one(inputs), error)
+            found: list[Outputs | str] = [str(error)]
+            if len(inputs) > 1:
+                self.alone, found = str(error), self._one_by_one(inputs)
+            own = self._joined(found, error)
         return self._counted(own)
 
     def _usable(self, inputs: ModelInputs) -> Answered:
@@ -93,9 +100,19 @@ class Skipping:
         except SomeFailedError as error:
             if error.answer is None:
                 raise
-            answer, failed = error.answer, error.reasons
+            answer, failed = error.answer, self._named(error.reasons)
         outputs, wrong = usable_answer(self._spec, answer, len(inputs))
+        shape = outputs.values.shape[1:]
+        # Of many samples this is no failure of single ones, and nothing to go on from.
+        if len(inputs) == 1 and self._row is not None and shape != self._row.values.shape[1:]:
+            others = self._row.values.shape[1:]
+            raise ModelError(
+                f"model {self._spec.name!r}: answers with outputs {shape}, not {others}"
+            )
         return Answered(outputs, {**wrong, **failed})
+
+    def _named(self, reasons: Mapping[int, str]) -> dict[int, str]:
+        return {row: f"model {self._spec.name!r}: {reason}" for row, reason in reasons.items()}
 
     def _one_by_one(self, inputs: ModelInputs) -> list[Outputs | str]:
         """Return the outputs on each sample alone, or why there are none."""
@@ -108,6 +125,7 @@ class Skipping:
             try:
                 own = self._usable(inputs[row : row + 1])
                 found.append(own.failed.get(0, own.outputs))
+                self._row = self._row or own.outputs
             except CommitteeError as error:
                 found.append(str(error))
             in_a_row = in_a_row + 1 if isinstance(found[-1], str) else 0
@@ -118,13 +136,6 @@ class Skipping:
         row = next((each for each in found if isinstance(each, Outputs)), self._row)
         if row is None:
             raise error
-        shape = row.values.shape
-        found = [
-            f"answers with other outputs, {each.values.shape[1:]}, not {shape[1:]}"
-            if isinstance(each, Outputs) and each.values.shape != shape
-            else each
-            for each in found
-        ]
         outputs = joined([each if isinstance(each, Outputs) else row for each in found])
         return Answered(outputs, {i: e for i, e in enumerate(found) if isinstance(e, str)})
 

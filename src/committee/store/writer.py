@@ -85,6 +85,15 @@ class Writer:
         return self._width
 
     @property
+    def row(self) -> Outputs | None:
+        """Return one row that is stored; None if none is."""
+        data = next((each.read() for each in self._stored.values()), None)
+        if data is None:
+            return None
+        block = np.frombuffer(data, self._entry.dtype).reshape(-1, self._width)
+        return self._outputs(block[:1])
+
+    @property
     def rows_done(self) -> int:
         """Return how many rows need not be computed again."""
         return sum(map(self._usable, range(self._count)))
@@ -101,7 +110,10 @@ class Writer:
         if not rows or (rows == self._rows_in(chunk) and not self.holes(chunk)):
             return None
         data = self._stored[chunk].read()
-        block = np.frombuffer(data, self._entry.dtype).reshape(-1, self._width)[:rows]
+        return self._outputs(np.frombuffer(data, self._entry.dtype).reshape(-1, self._width)[:rows])
+
+    def _outputs(self, block: Array) -> Outputs:
+        """Return rows of the file, shape (n, width), as outputs."""
         if self._entry.kind == "decisions":
             return Outputs("decisions", block[:, 0].astype(np.int64), block[:, 1])
         if self._entry.kind == "outcomes":
