@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Unpack
+from typing import Any, Unpack
 
 from committee.errors import CascadeError, TooLargeError
 from committee.pool.metrics import Metric
@@ -17,7 +17,7 @@ from committee.selection.evaluate_many import evaluate_all
 from committee.selection.front import Committee, Front, join_fronts
 from committee.selection.options import SearchKeywords, SearchOptions, most_models, plan_search
 from committee.selection.refine import front_of_candidates
-from committee.selection.rules import Progress, is_auto, search_each_rule
+from committee.selection.rules import is_auto, search_each_rule
 from committee.selection.sequences import checked_stages, earlier_training, every_sequence
 
 # Longer lists of sequences are refused before they are built.
@@ -67,39 +67,15 @@ def search(
         Wang et al. (2022), section 5, appendix D.3 and E.1.
     """
     usual = SearchOptions(**options)
+
+    def again(own: Pool, **changed: Unpack[SearchKeywords]) -> Front:
+        every: dict[str, Any] = {**options, **changed, "families": families, "stages": stages}
+        return search(own, max_models, self_cascades=self_cascades, **every)
+
     if is_auto(usual.combine, usual.confidence):
-
-        def search_rule(
-            own: Pool, combine: str, confidence: str, progress: Progress | None
-        ) -> Front:
-            rule: SearchKeywords = {
-                "combine": combine,
-                "confidence": confidence,
-                "progress": progress,
-            }
-            return search(
-                own,
-                max_models,
-                families=families,
-                stages=stages,
-                self_cascades=self_cascades,
-                **(options | rule),
-            )
-
-        return search_each_rule(pool, usual.combine, usual.confidence, usual.progress, search_rule)
+        return search_each_rule(pool, usual.combine, usual.confidence, usual.progress, again)
     if pool.divided:
-
-        def search_one(own: Pool, test: Pool | None) -> Front:
-            return search(
-                own,
-                max_models,
-                families=families,
-                stages=stages,
-                self_cascades=self_cascades,
-                **(options | {"test": test}),
-            )
-
-        return search_each_tiling(pool, options.get("test"), search_one)
+        return search_each_tiling(pool, options.get("test"), again)
     plan = plan_search(pool, usual)
     blocks = None if stages is None else checked_stages(pool, stages)
     available = len(blocks) if blocks else pool.most_models
@@ -150,12 +126,11 @@ def _listed(pool: Pool, most: int, sequences: Iterator[StageSequence]) -> list[S
     return listed
 
 
-def search_each_tiling(
-    pool: Pool, test: Pool | None, search_one: Callable[[Pool, Pool | None], Front]
-) -> Front:
-    """Return the joint front of all tilings of a pool's samples."""
+def search_each_tiling(pool: Pool, test: Pool | None, search_one: Callable[..., Front]) -> Front:
+    """Return the joint front of ``search_one(pool, test=...)`` over all tilings of a pool."""
     fronts = [
-        search_one(own, None if test is None else test.divided_as(own)) for own in pool.divisions
+        search_one(own, test=None if test is None else test.divided_as(own))
+        for own in pool.divisions
     ]
     return join_fronts(pool, fronts)
 

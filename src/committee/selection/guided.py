@@ -16,7 +16,7 @@ from committee.selection.exhaustive import search
 from committee.selection.front import Front
 from committee.selection.options import SearchKeywords, SearchOptions, SearchPlan, plan_search
 from committee.selection.refine import front_of_candidates
-from committee.selection.rules import Progress, is_auto, search_each_rule
+from committee.selection.rules import is_auto, search_each_rule
 from committee.selection.sequences import every_sequence, refuse_tiles, within_bounds
 from committee.selection.statistics import PrefixTable, prefix_table
 from committee.selection.sweep import Batch, sweep
@@ -63,17 +63,10 @@ def guided(
     own = SearchOptions(**options)
     if is_auto(own.combine, own.confidence):
 
-        def guided_rule(
-            each: Pool, combine: str, confidence: str, progress: Progress | None
-        ) -> Front:
-            rule: SearchKeywords = {
-                "combine": combine,
-                "confidence": confidence,
-                "progress": progress,
-            }
+        def again(each: Pool, **rule: Unpack[SearchKeywords]) -> Front:
             return guided(each, max_models, keep=keep, families=families, **(options | rule))
 
-        return search_each_rule(pool, own.combine, own.confidence, own.progress, guided_rule)
+        return search_each_rule(pool, own.combine, own.confidence, own.progress, again)
     plan = plan_search(pool, own)
     known = pool.families if families else {}
     selected, table = _select(plan, known, max(keep, most))

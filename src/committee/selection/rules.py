@@ -59,15 +59,19 @@ def search_each_rule(
     combine: str | None,
     confidence: str,
     progress: Progress | None,
-    search_one: Callable[[Pool, str, str, Progress | None], Front],
+    search_one: Callable[..., Front],
 ) -> Front:
-    """Return the joint front of the fronts of all rules; see :func:`_rules_of`."""
+    """Return the joint front of all rules; see :func:`_rules_of`.
+
+    ``search_one`` takes a pool and by keyword ``combine``, ``confidence`` and ``progress``.
+    """
     rules = _rules_of(pool, combine, confidence)
     numbers = itertools.count(1)
 
     def search_next(own: Pool, combine: str, confidence: str) -> Front:
         part = f"rule {next(numbers)} of {len(rules)}"
-        return search_one(own, combine, confidence, _named(progress, part))
+        named = _named(progress, part)
+        return search_one(own, combine=combine, confidence=confidence, progress=named)
 
     return search_rules(pool, rules, search_next)
 
