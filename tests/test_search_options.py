@@ -26,11 +26,11 @@ import brute_force
 import committee as cm
 from brute_force import Oracle
 from committee import Cascade, Front, Infeasible, Pool, errors
-from committee import compiled as compiled_module
 from committee.pool.intervals import by_chance
 from committee.pool.prefixes import prefixes_of
 from committee.rule.cascade import ALWAYS, NEVER
 from committee.selection import approximations
+from committee.selection import engine as engine_module
 from committee.selection.fixed_models import threshold_front
 from committee.selection.options import OPTION_HELP, SearchKeywords, SearchOptions
 from committee.selection.sequences import every_sequence
@@ -1495,9 +1495,9 @@ def test_keywords_for_type_checkers_are_the_fields_of_the_record():
 
 
 def test_a_missing_compiled_part_is_said_once(monkeypatch, caplog):
-    monkeypatch.setattr(compiled_module, "PLAIN", "without its compiled part")
-    compiled_module.warn_if_plain.cache_clear()
+    monkeypatch.setattr(engine_module, "PLAIN", "without its compiled part")
+    engine_module._warn_if_plain.cache_clear()
     cm.search(decisions_pool(), 1)
     cm.search(decisions_pool(), 1)
-    compiled_module.warn_if_plain.cache_clear()
+    engine_module._warn_if_plain.cache_clear()
     assert caplog.text.count("without its compiled part") == 1
