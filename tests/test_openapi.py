@@ -8,12 +8,16 @@ from typing import Any
 
 import pytest
 
+from committee.serve.app import make_app
 from committee.serve.openapi import openapi
 from committee.serve.samples import SampleReader
+from committee.serve.served import Serving
+from committee.serve.settings import Settings
 from committee.spec.preprocessing import Preprocessing
 from committee.spec.record import Record
 from committee.spec.task import CLASSIFICATION, IMAGE_CLASSIFICATION
 
+WATCHED = ("/metrics", "/alarms")
 READERS = {
     "images": SampleReader(IMAGE_CLASSIFICATION, frozenset({Preprocessing((8, 8))})),
     "columns": SampleReader(CLASSIFICATION, frozenset({Record.of({"a": "text", "b": "stars"})})),
@@ -88,3 +92,15 @@ def test_classify_takes_what_the_cascade_takes() -> None:
     assert content("columns") == {"application/json"}
     assert "image/jpeg" not in content("whole")
     assert json.dumps(openapi(READERS["images"], token=True)["security"]) == '[{"token": []}]'
+
+
+def test_every_route_is_described_and_no_other() -> None:
+    made = make_app(Serving(lambda: pytest.fail("nothing is loaded"), Settings()))
+    routes = {route.path: route.methods - {"HEAD"} for route in made._app.routes}
+    described = {
+        path: {method.upper() for method in methods}
+        for path, methods in openapi(READERS["images"], token=False)["paths"].items()
+    }
+    # These come from those who watch the server.
+    described = {path: own for path, own in described.items() if path not in WATCHED}
+    assert {path: own for path, own in routes.items() if path not in WATCHED} == described

@@ -124,11 +124,13 @@ def labels_with_scores(runner: Runner, served: Served, top: int) -> list[dict[st
     about = {"stage": made.stage, "confidence": made.confidence, "cost": made.cost}
     if _kind(runner) is None or served.values is None:
         return [{"label": made.class_name, "score": made.confidence, **about}]
-    shares = _shares(runner, served.values[None])[0]
-    best = np.argsort(-shares, kind="stable")[:top].tolist()
+    shares, first = _shares(runner, served.values[None])[0], made.class_index
+    # What was decided stands first, also among equals.
+    order = [first, *(row for row in np.argsort(-shares, kind="stable").tolist() if row != first)]
     classes = runner.cascade.classes
     return [
-        {"label": class_name(classes, row), "score": float(shares[row]), **about} for row in best
+        {"label": class_name(classes, row), "score": float(shares[row]), **about}
+        for row in order[:top]
     ]
 
 

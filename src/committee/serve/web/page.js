@@ -74,8 +74,9 @@ function showExits(live) {
   const failed = live?.failed ? `, and ${count(live.failed)} failed` : "";
   const since = live ? new Date(live.since).toLocaleString() : "";
   byId("live").textContent = total || failed
-    ? `${count(total)} samples were decided since ${since}${failed}; ${count(live.pending)} wait now.`
+    ? `${total === 1 ? "1 sample was" : `${count(total)} samples were`} decided since ${since}${failed}; ${count(live.pending)} wait now.`
     : "No sample was decided yet.";
+  byId("line").hidden = about.stages.every((stage) => stage.expected === null);
   byId("stages").replaceChildren(...about.stages.map((stage, number) => {
     const row = made("tr"), head = made("th", `${number + 1}: ${stage.models.join(" + ")}`, { scope: "row" });
     const share = total ? live.exits[number] / total : null;
