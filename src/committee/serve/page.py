@@ -12,6 +12,7 @@ import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -34,6 +35,7 @@ class Page:
     policy: str
 
 
+@cache
 def page() -> Page:
     """Return the page."""
     style = web_file("page.css") + _own("page.css")
