@@ -14,7 +14,7 @@ import re
 import stat
 import tomllib
 import zipfile
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from functools import cache
@@ -200,6 +200,11 @@ def typed(where: str, data: Any, kind: Callable[..., T], *, whole: bool = False)
         raise UnreadableError(f"{where}: {_worded(str(error), data)}") from None
 
 
+@cache
+def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(kind)
+
+
 def typed_json(where: str, data: bytes | msgspec.Raw, kind: type[T]) -> T:
     """Return a JSON text, such as the body of a request, as a value of a type, read in one go.
 
@@ -210,7 +215,8 @@ def typed_json(where: str, data: bytes | msgspec.Raw, kind: type[T]) -> T:
     [2, 3]
     """
     try:
-        return msgspec.json.decode(data, type=kind)
+        made: T = _decoder(cast("Hashable", kind)).decode(data)
+        return made
     except RecursionError:
         reason = "no valid JSON (nested too deeply)"
     except msgspec.ValidationError as error:

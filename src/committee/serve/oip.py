@@ -248,8 +248,8 @@ def _check_parameters(parameters: Collection[str]) -> None:
 
 
 def _check_once(what: str, names: Sequence[str]) -> None:
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
+    if len(set(names)) < len(names):
+        twice = [name for name, count in Counter(names).items() if count > 1]
         raise RequestError(f"request: {what} {named(twice[0])} stands twice")
 
 
@@ -306,6 +306,8 @@ def _check_numbers(where: str, text: bytes, shape: Sequence[int], count: int) ->
 
 
 def _wants_bytes(wire: _Output, usual: bool) -> bool:
+    if not memoryview(wire.parameters):
+        return usual
     where = where_of("output", wire.name)
     parameters = _parameters(where, wire.parameters)
     _refuse_shared_memory(where, parameters)

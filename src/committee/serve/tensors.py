@@ -194,6 +194,8 @@ def where_of(what: str, name: str) -> str:
 
 def named(name: str) -> str:
     """Return a name from outside, safe to show and of bounded length."""
+    if len(name) <= _MOST_OF_NAME and name.isascii() and name.isprintable():
+        return f"'{name}'"
     end = "…" if len(name) > _MOST_OF_NAME else ""
     return f"'{printable(name[:_MOST_OF_NAME])}{end}'"
 
