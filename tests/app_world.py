@@ -19,8 +19,9 @@ import small_world
 from committee import Cascade, Runner
 from committee.models.pool_file import read_pool_file
 from committee.serve.app import make_app
+from committee.serve.observing import observers_of
 from committee.serve.served import Serving
-from committee.serve.settings import Settings
+from committee.serve.settings import Observing, Settings
 
 
 def images_runner(folder: Path, classes: tuple[str, ...] = small_world.CLASSES) -> Runner:
@@ -46,17 +47,23 @@ def _inside(folder: Path, name: str) -> Path:
 
 
 @contextmanager
-def served(load: Callable[[], Runner], **settings: Any) -> Iterator[str]:
+def served(
+    load: Callable[[], Runner], observing: Observing | None = None, **settings: Any
+) -> Iterator[str]:
     """Serve a cascade in a thread; yields the address."""
     bound = socket.create_server(("127.0.0.1", 0))
     ready = threading.Event()
     servers: list[uvicorn.Server] = []
 
     async def run() -> None:
-        serving = Serving(load, Settings(**settings))
+        serving, routes = Serving(load, Settings(**settings)), []
+        if observing is not None:
+            serving.observers, routes = observers_of(observing, serving, lambda _: None)
         try:
             await serving.swap()
-            config = uvicorn.Config(make_app(serving), lifespan="off", log_config=None, ws="none")
+            config = uvicorn.Config(
+                make_app(serving, routes), lifespan="off", log_config=None, ws="none"
+            )
             servers.append(uvicorn.Server(config))
         finally:
             ready.set()

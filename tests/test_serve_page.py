@@ -7,6 +7,7 @@ import json
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ from PIL import Image
 import committee as cm
 from app_world import images_runner, records_runner, served
 from committee.pool.pool import Pool
+from committee.rule.expected import Expected
 from committee.serve.page import about
 from committee.serve.samples import SampleReader
+from committee.serve.settings import Observing
 from export_world import embedded
 from small_world import images
 from test_page import CONTRAST
@@ -130,6 +133,28 @@ def test_where_samples_exit_is_followed(browser: Any, folder: Path, runner: cm.R
         texts = page.locator("#stages tr td:nth-child(2)").all_inner_texts()
         for stage, text in enumerate(texts):
             assert text.startswith(f"{100 * stages.count(stage) / 6:.2f} % ({stages.count(stage)})")
+
+
+def test_alarms_are_shown(browser: Any, folder: Path) -> None:
+    def expecting() -> cm.Runner:
+        """The cascade, of which a file says that nearly all exits are at the first stage."""
+        made = images_runner(folder)
+        stage, score = np.arange(1000) % 100 == 0, np.full(1000, 0.99)
+        own = Expected.of(made.cascade.rule_fingerprint, "val", stage, score, 2)
+        return cm.Runner(
+            replace(made.cascade, expected=own), allow_code=[f"{folder}/images/models.py"]
+        )
+
+    with served(expecting, Observing()) as address, opened(browser, address) as page:
+        page.get_by_text("No alarm; ").wait_for()
+        for seed in range(4):
+            tensor = {"name": "images", "datatype": "UINT8", "shape": [500, 4, 4]}
+            tensor["data"] = images(500, seed).ravel().tolist()
+            body = json.dumps({"inputs": [tensor]}).encode()
+            urllib.request.urlopen(f"{address}/v2/models/cascade/infer", body).close()
+        page.reload()
+        page.get_by_text("Alarm: ").wait_for()
+        assert "at sample" in page.locator("#alarms.note").inner_text()
 
 
 def test_the_keyboard_is_enough(browser: Any, address: str) -> None:

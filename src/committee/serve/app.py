@@ -47,6 +47,7 @@ def make_app(serving: Serving, routes: Sequence[BaseRoute] = (), log: Log | None
     """
     routes = [
         Route("/v2", about_server),
+        Route("/v2/", about_server, include_in_schema=False),
         Route("/v2/health/live", live),
         Route("/v2/health/ready", ready),
         *(
@@ -159,8 +160,10 @@ async def front_page(request: Request) -> Response:
 
 async def about_cascade(request: Request) -> Response:
     """Say what is served, for people."""
+    paths = {getattr(route, "path", "") for route in request.app.routes}
     with _serving(request).use() as served:
-        return JSONResponse(about(served.runner, served.reader, served.name, served.version))
+        shown = about(served.runner, served.reader, served.name, served.version)
+        return JSONResponse({**shown, "alarms": "/alarms" in paths})
 
 
 async def exits(request: Request) -> Response:

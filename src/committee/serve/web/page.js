@@ -1,7 +1,7 @@
 // Show what is served, ask it about uploads, and follow where samples exit. All text is set as text.
 
 const byId = (id) => document.getElementById(id);
-const SECONDS = 2;
+const SECONDS = 2, SECONDS_OF_ALARMS = 10;
 const BEST = 5;
 let token = sessionStorage.getItem("committee-token") ?? "";
 let about = null;
@@ -156,6 +156,18 @@ async function follow() {
   showExits(live);
 }
 
+async function showAlarms() {
+  if (!about?.alarms) return;
+  const { problem, monitors } = await ask("alarms");
+  const raised = monitors.filter((each) => each.alarm_at !== null);
+  const text = raised.map((each) => `${each.name}, at sample ${count(each.alarm_at)}`).join("; ");
+  byId("alarms").textContent = problem
+    ? `Nothing raises alarms: ${problem}`
+    : raised.length ? `Alarm: ${text}` : `No alarm; ${count(monitors.length)} monitors watch the exits.`;
+  byId("alarms").className = raised.length ? "note" : "soft";
+  byId("alarms").hidden = false;
+}
+
 async function start() {
   try {
     about = await ask("about");
@@ -163,6 +175,7 @@ async function start() {
     say("");
     showAbout();
     await follow();
+    await showAlarms();
   } catch (problem) {
     say(problem);
   }
@@ -175,7 +188,11 @@ byId("key").onsubmit = (event) => {
   sessionStorage.setItem("committee-token", token);
   start();
 };
-setInterval(() => {
-  if (about && document.visibilityState === "visible") follow().then(() => say(""), say);
-}, 1000 * SECONDS);
+function repeat(work, seconds) {
+  setInterval(() => {
+    if (about && document.visibilityState === "visible") work().catch(say);
+  }, 1000 * seconds);
+}
+repeat(() => follow().then(() => say("")), SECONDS);
+repeat(showAlarms, SECONDS_OF_ALARMS);
 start();
