@@ -88,13 +88,16 @@ RULES = [
 
 
 def by_python(cascade: Cascade, images: Array, folder: Path) -> Decisions:
+    write_bundle(cascade, folder / "bundle")
     own = program_of(folder / "bundle").Cascade(folder / "bundle")
     return decisions_of(own(Image.fromarray(image)) for image in images)
 
 
 def by_graph(form: Any, precision: Any) -> Any:
     def decided(cascade: Cascade, images: Array, folder: Path) -> Decisions:
-        path = write_graph(cascade, folder / "graph.onnx", form=form, precision=precision)
+        path = write_graph(
+            cascade, folder / f"{form}-{precision}.onnx", form=form, precision=precision
+        )
         return Runner(path, threads=1).decide(images, 64)
 
     return decided
@@ -149,15 +152,24 @@ def halving(
     return from_tables(Cascade.of(NAMES, bounds, *rule), tables, folder)
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_every_rule_is_that_of_the_library(way: str, tmp_path: Path) -> None:
-    for number, (confidence, combine, kinds, calibrations) in enumerate(RULES):
-        folder = tmp_path / str(number)
-        folder.mkdir()
+Promised = tuple[Cascade, Array, Decisions, Path]
+
+
+@pytest.fixture(scope="module")
+def promised_by_rule(tmp_path_factory: pytest.TempPathFactory) -> list[Promised]:
+    """For each rule a cascade, images, the runner's decisions, and the folder of the models."""
+    promised = []
+    for confidence, combine, kinds, calibrations in RULES:
+        folder = tmp_path_factory.mktemp("rule")
         cascade, images = halving(tables_of(kinds), folder, (confidence, combine, calibrations))
-        promised = Runner(cascade).decide(images)
+        promised.append((cascade, images, Runner(cascade).decide(images), folder))
+    return promised
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_rule_is_that_of_the_library(way: str, promised_by_rule: list[Promised]) -> None:
+    for number, (cascade, images, promised, folder) in enumerate(promised_by_rule):
         assert min(np.bincount(promised.stage, minlength=3)) >= 10
-        write_bundle(cascade, folder / "bundle")
         found = WAYS[way](cascade, images, folder)
         assert flips(found, promised) == 0, RULES[number]
         exact = way != "graph in float32"
@@ -173,7 +185,6 @@ def test_a_calibration_lets_no_class_overtake(way: str, tmp_path: Path) -> None:
     cascade, images = from_tables(cascade, tables, tmp_path)
     promised = Runner(cascade).decide(images)
     np.testing.assert_array_equal(promised.predicted, LOGITS["b.1"].argmax(1))
-    write_bundle(cascade, tmp_path / "bundle")
     found = WAYS[way](cascade, images, tmp_path)
     np.testing.assert_array_equal(found.predicted, promised.predicted)
 
