@@ -208,21 +208,28 @@ class Chooser:
         parts = [self._prefix(key) for key in self.source.keys(sequence)]
         stages = [levels for levels, _, _ in parts[:-1]]
         samples = len(self.hypothesis)
-        mean = _totals(stages, [gain for _, gain, _ in parts]) / samples
-        square = _totals(stages, [squares for _, _, squares in parts])
-        # One more discordant sample keeps the error above 0 where the two never differ.
-        error = np.sqrt(np.maximum((square + 1) / samples - mean**2, 1e-12))
-        passing = (mean + self.hypothesis.slack) / error
-        first = (0,) * len(stages)
-        if square[first] > 0 and passing[first] * np.sqrt(samples) < min(_FIRST, margin):
+        gains, squares = [gain for _, gain, _ in parts], [square for _, _, square in parts]
+        # The first step of a path, at which nothing exits before the last stage.
+        first = self._distance(gains[-1].sum(), squares[-1].sum())
+        if squares[-1].any() and first * np.sqrt(samples) < min(_FIRST, margin):
+            return None
+        distance = self._distance(_totals(stages, gains), _totals(stages, squares))
+        passing = distance * np.sqrt(self.testing) >= margin
+        if not passing.any():
             return None
         spent = spent_by_stage(costs_of_stages(sequence, self.costs), samples)
-        cost = _totals(stages, spent) / samples
-        cost = np.where(passing * np.sqrt(self.testing) >= margin, cost, np.inf)
+        cost = np.where(passing, _totals(stages, spent) / samples, np.inf)
         best = np.unravel_index(int(cost.argmin()), cost.shape)
-        if not np.isfinite(cost[best]):
-            return None
         return Target(number, tuple(map(int, best)), float(cost[best]))
+
+    def _distance(self, total: Array, square: Array) -> Array:
+        """Return the standard deviations of a sample by which the mean gain is above its bound."""
+        samples = len(self.hypothesis)
+        mean = total / samples
+        # One more discordant sample keeps the error above 0 where the two never differ.
+        error = np.sqrt(np.maximum((square + 1) / samples - mean**2, 1e-12))
+        distance: Array = (mean + self.hypothesis.slack) / error
+        return distance
 
     def path(self, target: Target) -> Path:
         """Return the path from no exits to a target and beyond, in equal steps of exit shares."""
@@ -258,13 +265,9 @@ def _totals(levels: Sequence[Array], values: Sequence[Array], size: int = GRID +
 
     def below(counts: Array, axis: int) -> Array:
         """Return sums over the levels below each one."""
-        summed = np.cumsum(counts, axis=axis)
-        moved = np.zeros_like(summed)
-        index = [slice(None)] * counts.ndim
-        ahead = [*index]
-        index[axis], ahead[axis] = slice(1, None), slice(None, -1)
-        moved[tuple(index)] = summed[tuple(ahead)]
-        return moved
+        summed = np.roll(np.cumsum(counts, axis=axis), 1, axis)
+        summed[(slice(None),) * axis + (0,)] = 0
+        return summed
 
     first: Array = below(np.bincount(levels[0], values[0] - last, size), 0) + last.sum()
     if len(levels) == 1:
