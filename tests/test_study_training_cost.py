@@ -7,7 +7,7 @@ import pytest
 from committee import errors
 from committee.study.context import Training, study_of
 from committee.study.inputs import read_training
-from committee.study.training_cost import ANALYSIS, _time_of
+from committee.study.training_cost import ANALYSIS, time_of
 from study_pools import family_pools, family_study
 
 NAMES = [f"b{size}-{training}" for size in range(3) for training in range(2)]
@@ -50,13 +50,13 @@ def test_committees_match_the_model_and_no_other_best_ensemble_took_less(finding
         equals = [e for e in study.ensembles if e.val.accuracy >= single.val.accuracy]
         assert (single in ensembles) == bool(equals)
         if equals:
-            least = min(_time_of(each, TIMES) for each in equals)
-            assert _time_of(ensembles[single], TIMES) == least
+            least = min(time_of(each, TIMES) for each in equals)
+            assert time_of(ensembles[single], TIMES) == least
 
 
 def test_sentences_say_how_many_took_less(finding):
     ratios = [
-        _time_of(entry.committee, TIMES) / _time_of(entry.single, TIMES)
+        time_of(entry.committee, TIMES) / time_of(entry.single, TIMES)
         for entry in finding.data
         if entry.kind == "ensemble"
     ]

@@ -61,7 +61,7 @@ def _analyse(study: Study) -> Finding:
     except Unsupported as error:
         sentences.append(f"No cascade under each function: {error}.")
     else:
-        cascades = _at_equal_cost(study, pair)
+        cascades = at_equal_cost(study, pair)
         tables.append(_equal_cost_table(study, cascades))
         sentences.append(_equal_cost_sentence(study, cascades))
     return Finding(tuple(tables), tuple(sentences), data=first)
@@ -112,7 +112,7 @@ def _accuracy_of_surest(
     return reached / np.where(most[last] > 0, most[last], 1.0)
 
 
-def _at_equal_cost(study: Study, pair: Sequence[str]) -> dict[str, Committee]:
+def at_equal_cost(study: Study, pair: Sequence[str]) -> dict[str, Committee]:
     """Return a cascade of two models under each confidence function, at one average cost.
 
     The cost is that of the cascade that matches the ensemble under the study's own confidence

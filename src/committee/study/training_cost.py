@@ -34,7 +34,7 @@ def _analyse(study: Study) -> Finding:
     return Finding(tables, tuple(_sentences(study.training, entries)), data=entries)
 
 
-def _time_of(committee: Committee, training: Training) -> float:
+def time_of(committee: Committee, training: Training) -> float:
     """Return how long all weights of a committee took to train."""
     return training.of(committee.cascade.names)
 
@@ -45,7 +45,7 @@ def _entries(study: Study, training: Training, pair: Pair) -> Iterator[Entry]:
     yield Entry(single, "single", single)
     equals = [each for each in study.ensembles if each.val.accuracy >= single.val.accuracy]
     if equals:
-        yield Entry(single, "ensemble", min(equals, key=partial(_time_of, training=training)))
+        yield Entry(single, "ensemble", min(equals, key=partial(time_of, training=training)))
     if cascade is not None and len(cascade.cascade.stages) > 1:
         yield Entry(single, "cascade", cascade)
 
@@ -70,8 +70,8 @@ def _architectures(study: Study, training: Training) -> Table:
 
 def _ratio(entry: Entry, training: Training) -> float | None:
     """Return the training time of a committee over that of its model."""
-    alone = _time_of(entry.single, training)
-    return _time_of(entry.committee or entry.single, training) / alone if alone else None
+    alone = time_of(entry.single, training)
+    return time_of(entry.committee or entry.single, training) / alone if alone else None
 
 
 def _committees(study: Study, training: Training, entries: Sequence[Entry]) -> Table:
@@ -83,7 +83,7 @@ def _committees(study: Study, training: Training, entries: Sequence[Entry]) -> T
         "All are as accurate as the model on the split that chose: the ensemble that took the "
         "least training among the best ensembles, and the cascade that is cheapest to run. The "
         "times of all models of a committee add up; each set of weights counts once.",
-        Column("training", lambda e: _time_of(e.committee, training), "cost", training.unit),
+        Column("training", lambda e: time_of(e.committee, training), "cost", training.unit),
         Column("training over the model's", partial(_ratio, training=training), "ratio"),
         name="committees",
     )
@@ -116,7 +116,7 @@ def _draw(study: Study, entries: Sequence[Entry]) -> Figure:
         {"ensemble": ENSEMBLE, "cascade": CASCADE},
         f"Training time ({study.training.unit})",
         study.provenance.capitalize(),
-        cost=partial(_time_of, training=study.training),
+        cost=partial(time_of, training=study.training),
     )
 
 
