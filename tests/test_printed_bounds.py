@@ -17,7 +17,7 @@ from committee.certificates.certificate import (
     share_text,
 )
 from committee.certificates.stages import Gaps, StageGap
-from committee.report.promise import _certificate_figures, gaps_table
+from committee.report.promise import certificate_figures, gaps_table
 from committee.text import human_cost, percent, points, to_decimals, to_digits
 from test_certificate_travels import certified
 
@@ -142,4 +142,4 @@ def test_the_figures_of_a_share(bound: float, margin: float) -> None:
 
 def figures_of(**changes: object) -> dict[str, str]:
     cascade = certified(CASCADE, unit="ms", **changes)
-    return dict(_certificate_figures(Certificate.of(cascade)))
+    return dict(certificate_figures(Certificate.of(cascade)))

@@ -20,8 +20,8 @@ from committee.models.load import load_model
 from committee.models.pool_file import read_pool_file
 from committee.pool.samples import Samples
 from committee.predict import THREADS
-from committee.run import batching as held
 from committee.run import read_ahead as reading
+from committee.run import sample_batch as held
 from committee.run.offline import run_into, run_offline
 from committee.run.results import read_results
 from committee.spec.preprocessing import Preprocessing

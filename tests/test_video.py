@@ -19,13 +19,12 @@ from committee.errors import CascadeError, ExportError, ModelError, NotFiniteErr
 from committee.export.model_files import onnx_specs
 from committee.export.torch_module import as_module
 from committee.models.base import outputs_of
-from committee.models.inputs import inputs_of
+from committee.models.inputs import ArrayClip, inputs_of
 from committee.models.load import load_models
 from committee.models.pool_file import read_pool_file
 from committee.pool.evaluate import stored_decisions
 from committee.predict import predict
 from committee.run.offline import run_offline
-from committee.run.runner import _ArrayClip
 from committee.run.verify import OfflineWay, OnlineWay, _stored_way, verify
 from committee.spec.model import ModelSpec, task_of
 from committee.spec.preprocessing import Preprocessing
@@ -144,7 +143,7 @@ def test_blocks_are_one_model_in_memory_and_run_only_on_their_views(world: Path)
     (first, _), (second, _), (other, _) = load_models(pool.models, code(world))
     assert first is second
     assert first is not other
-    clip = _ArrayClip(numbered(12)[..., 0])
+    clip = ArrayClip(numbered(12)[..., 0])
     spec = pool.models[0]
     assert outputs_of(first, spec, inputs_of([clip, clip], spec.preprocessing)).values.shape == (
         2,
@@ -159,7 +158,7 @@ def test_a_clip_online(world: Path) -> None:
     runner = Runner(cascade, allow_code=code(world))
     light = np.linspace(10, 200, 12).astype(np.uint8)
     frames = np.broadcast_to(light[:, None, None], (12, 16, 24))
-    rising, falling = runner(frames), runner(_ArrayClip(frames[::-1]))
+    rising, falling = runner(frames), runner(ArrayClip(frames[::-1]))
     assert (rising.class_name, falling.class_name) == ("rise", "fall")
     name = pool.samples.ids[3]
     (spec,) = runner.specs.values()
@@ -176,7 +175,7 @@ def test_nan_of_one_view_is_told_of_its_clip(tmp_path: Path) -> None:
     )
     spec = ModelSpec("m", f"python:{tmp_path / 'm.py'}:make", recipe())
     ((model, known),) = load_models([spec], [str(tmp_path / "m.py")])
-    dark, light = (_ArrayClip(np.full((9, 8, 8), level, np.uint8)) for level in (10, 250))
+    dark, light = (ArrayClip(np.full((9, 8, 8), level, np.uint8)) for level in (10, 250))
     with pytest.raises(NotFiniteError, match=r"model 'm': NaN or infinite outputs.*sample 7"):
         outputs_of(model, known, inputs_of([dark, dark, light], spec.preprocessing), first=5)
 
@@ -303,7 +302,7 @@ def test_torchvision_prepares_as_its_own_transform_does(tmp_path: Path) -> None:
         'source = "torchvision:r3d_18"\nweights = "random"\nviews = {temporal = 1, rate = 0}',
     )
     frames = np.random.default_rng(0).integers(0, 256, (16, 144, 192, 3), np.uint8)
-    (ours,) = inputs_of([_ArrayClip(frames)], spec.preprocessing).parts()  # type: ignore[union-attr]
+    (ours,) = inputs_of([ArrayClip(frames)], spec.preprocessing).parts()  # type: ignore[union-attr]
     transform = R3D_18_Weights.KINETICS400_V1.transforms()
     theirs = transform(torch.from_numpy(frames).permute(0, 3, 1, 2)).numpy()
     # A level of 255, divided by the deviation.
@@ -372,7 +371,7 @@ def test_onnx_graphs_of_clips(tmp_path: Path) -> None:
     graphs = read_pool_file(export_pool(pool, tmp_path / "graphs", allowed))
     assert graphs.task is VIDEO_CLASSIFICATION
     assert [spec.preprocessing for spec in graphs.models] == [s.preprocessing for s in pool.models]
-    clip = _ArrayClip(numbered(12))
+    clip = ArrayClip(numbered(12))
     for (module, spec), (graph, _) in zip(
         load_models(pool.models, allowed), load_models(graphs.models), strict=True
     ):
