@@ -52,9 +52,10 @@ RULE_FILES = (
     "rule/namespace.py",
     "rule/outputs.py",
     "rule/scores.py",
+    "text.py",
 )
 # What brings records into the form that a graph takes.
-RECORD_FILES = ("models/records.py", "text.py")
+RECORD_FILES = ("models/records.py",)
 # What prepares images, and what cuts them into tiles.
 IMAGE_FILE = "models/images.py"
 TILE_FILES = ("segment/__init__.py", "segment/bilinear.py", "segment/tiling.py")
