@@ -57,7 +57,7 @@ def scheduled(runner: Runner, work: Callable[[Scheduler], Any], *observers: Any,
     """What a function of a scheduler returns."""
 
     async def run() -> Any:
-        scheduler = Scheduler(stages_of(runner), runner.explained, Settings(**own), observers)
+        scheduler = Scheduler(stages_of(runner), runner.explained_rows, Settings(**own), observers)
         scheduler.start()
         try:
             return await work(scheduler)

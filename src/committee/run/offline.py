@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from msgspec.structs import asdict
 
 from committee.arrays import Array
 from committee.data.base import BrokenSamplesError, Dataset
@@ -222,7 +223,7 @@ def _result(
     label = None if samples.labels is None else int(samples.labels[row])
     label_name = "" if label is None else class_name(samples.classes, label)
     if row in decisions:
-        return Result(id=name, label=label, label_name=label_name, **vars(decisions[row]))
+        return Result(id=name, label=label, label_name=label_name, **asdict(decisions[row]))
     return Result.broken(name, reasons[name], label, label_name)
 
 

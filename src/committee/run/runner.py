@@ -355,14 +355,14 @@ class Runner:
         predicted, stage = decisions.predicted.item(row), decisions.stage.item(row)
         return self._explained(predicted, decisions.score.item(row), stage)
 
+    def explained_rows(self, decisions: Decisions) -> list[Decision]:
+        """Return each row of decisions with its class name and cost."""
+        columns = decisions.predicted, decisions.score, decisions.stage
+        return [*map(self._explained, *(column.tolist() for column in columns))]
+
     def _explained(self, predicted: int, score: float, stage: int) -> Decision:
-        return Decision(
-            class_index=predicted,
-            class_name=class_name(self.cascade.classes, predicted),
-            confidence=score,
-            stage=stage,
-            cost=self.costs[stage] if self.costs else None,
-        )
+        cost = self.costs[stage] if self.costs else None
+        return Decision(predicted, class_name(self.cascade.classes, predicted), score, stage, cost)
 
     def _check_whole(self, samples: RawSamples) -> None:
         """Refuse a value without a name where models take different columns."""

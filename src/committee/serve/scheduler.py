@@ -11,11 +11,13 @@ import asyncio
 import math
 import threading
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from committee.arrays import Array
 from committee.errors import RequestError
@@ -30,8 +32,7 @@ from committee.serve.tracing import Tracing
 from committee.text import brief
 
 
-@dataclass(frozen=True, eq=False)
-class Served:
+class Served(msgspec.Struct, frozen=True, eq=False):
     """What the cascade decided on a sample, or why it failed.
 
     Args:
@@ -103,7 +104,7 @@ class Scheduler:
 
     Args:
         stages: The stages of the cascade.
-        explained: From decisions and a row to one decision.
+        explained: From decisions to each of them.
         settings: Sizes, delays and limits.
         observers: Who learns what happens; called in the event loop.
         tracing: Writes a span for each batch; None for none.
@@ -112,7 +113,7 @@ class Scheduler:
     def __init__(
         self,
         stages: Stages,
-        explained: Callable[[Decisions, int], Decision],
+        explained: Callable[[Decisions], list[Decision]],
         settings: Settings,
         observers: Sequence[Observer] = (),
         tracing: Tracing | None = None,
@@ -332,12 +333,12 @@ class Scheduler:
     def _enter(self) -> Batch:
         """Make flows of the samples that have waited longest, and take them."""
         most = self._settings.batch_of(0)
-        groups: dict[Options, list[_Ticket]] = {}
-        count = 0
-        while self._entry and count < most:
-            ticket = self._entry.popleft()
+        groups: defaultdict[Options, list[_Ticket]] = defaultdict(list)
+        count, entry = 0, self._entry
+        while entry and count < most:
+            ticket = entry.popleft()
             if not ticket.done:
-                groups.setdefault(ticket.call.options, []).append(ticket)
+                groups[ticket.call.options].append(ticket)
                 count += 1
         self._entered -= count
         for options, tickets in groups.items():
@@ -372,14 +373,14 @@ class Scheduler:
                 self._fail(tickets[row], stage, str(exits.error), news)
         if decisions is None:
             return
-        for row in exits.rows.tolist():
+        rows = exits.rows
+        own = decisions.rows(rows)
+        values = [None] * len(rows) if own.values is None else [*own.values]
+        for row, made, value in zip(rows.tolist(), self._explained(own), values, strict=True):
             ticket = tickets[row]
-            if ticket.done:
-                continue
-            decision = self._explained(decisions, row)
-            values = None if decisions.values is None else decisions.values[row].copy()
-            self._answer(ticket, Served(decision, values), news)
-            news.exits.append((decision.stage, decision.confidence, decision.cost, False))
+            if not ticket.done:
+                self._answer(ticket, Served(made, value), news)
+                news.exits.append((made.stage, made.confidence, made.cost, False))
 
     def _fail(self, ticket: _Ticket, stage: int, reason: str, news: _News) -> None:
         if not ticket.done:

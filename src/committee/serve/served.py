@@ -184,7 +184,7 @@ class Serving:
         version = version_of(runner.cascade)
         observers = [each.watching(runner, version) for each in self.observers]
         scheduler = Scheduler(
-            stages_of(runner), runner.explained, settings, [*observers, exits], self.tracing
+            stages_of(runner), runner.explained_rows, settings, [*observers, exits], self.tracing
         )
         return ServedCascade(settings.name, version, runner, reader, scheduler, exits, observers)
 

@@ -281,7 +281,8 @@ def stacked(samples: Sequence[Any]) -> RawSamples:
         return samples
     if len(samples) == 1:
         return first[None]
-    form = first.shape, first.dtype
-    if all(type(each) is np.ndarray and (each.shape, each.dtype) == form for each in samples):
-        return np.stack(samples)
-    return samples
+    shape, dtype = first.shape, first.dtype
+    for each in samples:
+        if type(each) is not np.ndarray or each.shape != shape or each.dtype != dtype:
+            return samples
+    return np.stack(samples)
