@@ -18,7 +18,7 @@ SOURCES := timm==1.0.31 torchvision==0.28.0 \
 EXTRAS := .[all,torch,timm,torchvision,transformers,export,sklearn,hub,datasets,video,pytorchvideo,serve,grpc,tracing]
 
 .PHONY: fuzz node node-if-there demo imagenet test test-lowest lint bench bench-search \
-	bench-search-large bench-imagenet bench-promises bench-rivals bench-predict bench-import bench-run \
+	bench-search-large bench-imagenet bench-promises bench-alarms bench-rivals bench-predict bench-import bench-run \
 	bench-export bench-serve multiply-adds docs notebooks structure format clean
 
 demo: $(DEMO_VENV)/ready
@@ -70,6 +70,11 @@ bench-search-large: $(VENV)/ready
 bench-promises: $(VENV)/ready
 	for world in imagenet cifar10 eight_sizes embedded compound_scaling; do \
 	$(BIN)/python benchmarks/promises.py --world $$world || exit 1; done
+
+# How often alarms ring when nothing changes, and how soon when something does; half an hour of one core.
+# Writes the tables of docs/alarms.md.
+bench-alarms: $(VENV)/ready
+	$(BIN)/python benchmarks/alarms.py
 
 # What published methods choose beside what we choose; about 25 minutes of one core. With scikit-fallback
 # (pip install scikit-fallback) it has that rival too. Writes docs/rivals.md and docs/rivals.png.

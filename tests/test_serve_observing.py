@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import io
 import json
 import threading
 from collections.abc import Awaitable, Callable, Iterator
@@ -14,15 +15,18 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
 import committee.serve.alarms as alarms_module
+import committee.serve.shadow as shadow_module
 from app_world import Answer, ask
 from committee import Cascade, Runner
 from committee.certificates.agreement import agreement_now
+from committee.cli import main
 from committee.embedded import embedded_images
 from committee.errors import CascadeError, ModelError
 from committee.rule.cascade import Stage
@@ -39,6 +43,7 @@ from committee.serve.served import Serving
 from committee.serve.settings import AlarmSettings, Observing, Settings, ShadowSettings
 from committee.serve.shadow import _save
 from export_world import embedded
+from serve_world import serving
 
 IMAGES: Any = embedded_images("test").read(np.arange(640))
 INFER = "/v2/models/cascade/infer"
@@ -396,6 +401,73 @@ def test_shadow_runs_count_and_write_disagreements(cascade, tmp_path):
         assert np.array_equal(np.asarray(Image.open(folder / f"{row['id']}.png")), images[k])
 
 
+def test_a_broken_promise_raises_an_alarm(cascade):
+    own = replace(
+        record("agreement", margin=0.001), reference_rule=reference_rule(cascade).rule_json()
+    )
+    certified = cascade.certified(own)
+
+    async def work(server: Observed) -> None:
+        for start in range(0, 640, 128):
+            await server.infer(IMAGES[start : start + 128])
+            await until_decided(server, start + 128)
+        found = await server.get("/alarms")
+        assert found["alarm"]
+        assert (found["shadow"]["promise"], found["shadow"]["alarm"]) == ("broken", True)
+        assert not any(each["alarm_at"] for each in found["monitors"])
+        about = next(n for n, *_ in await server.metrics() if n == "committee_promise_info")
+        assert about
+
+    notes = observed(certified, work, shadow=ShadowSettings(1.0))
+    assert [
+        n.startswith("alarm: the promise is broken: the reference decides ") for n in notes
+    ] == [True]
+
+
+def test_requests_at_once_raise_no_alarm(cascade):
+    async def work(server: Observed) -> None:
+        # Samples that exit early are answered long before the others.
+        answers = await asyncio.gather(*(server.infer(image[None]) for image in IMAGES))
+        assert {each.status for each in answers} == {200}
+        found = await server.get("/alarms")
+        assert (found["samples"], found["alarm"]) == (640, False)
+
+    observed(cascade, work)
+
+
+def test_the_options_of_the_command(cascade, tmp_path):
+    path, state = cascade.save(tmp_path / "c.json"), tmp_path / "state.json"
+    options = ["--shadow", "1", "--to-label", str(tmp_path / "label"), "--alarm-state", str(state)]
+    with serving(
+        path, *options, "--tau", "0.5", "--most-failed", "0.2", "--alpha", "0.3"
+    ) as server:
+        body = io.BytesIO()
+        Image.fromarray(IMAGES[0]).save(body, "PNG")
+        with httpx.Client(base_url=server.address, timeout=60) as client:
+            assert client.post("/classify", content=body.getvalue()).status_code == 200
+            found = client.get("/alarms").json()
+            assert "committee_exits_total" in client.get("/metrics").text
+        assert (found["alpha"], found["tau"], found["most_failed"]) == (0.3, 0.5, 0.2)
+        assert (found["samples"], found["shadow"]["share"]) == (1, 1.0)
+    assert len(json.loads(state.read_text())["pending"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--shadow", "0.1"], "names no reference"),
+        (["--shadow", "2"], "no share"),
+        (["--to-label", "x"], "goes with --shadow"),
+        (["--webhook", "file:///x"], "http"),
+    ],
+)
+def test_options_that_cannot_be_kept_are_refused(cascade, tmp_path, capsys, options, told):
+    path = replace(cascade, origin=Origin()).save(tmp_path / "c.json")
+    assert main(["serve", str(path), "--port", "0", *options]) == 2
+    error = capsys.readouterr().err.splitlines()
+    assert told in error[-1]
+
+
 def test_the_reference_waits_while_anybody_does(cascade):
     async def work(server: Observed) -> None:
         pending = True
@@ -410,6 +482,33 @@ def test_the_reference_waits_while_anybody_does(cascade):
         assert (await until_decided(server, 256))["samples"] == 256
 
     observed(cascade, work, shadow=ShadowSettings(1.0))
+
+
+@pytest.mark.parametrize("hangs", [True, False])
+def test_a_reference_that_hangs_or_fails_hurts_nobody(cascade, monkeypatch, hangs):
+    gate = threading.Event()
+
+    def broken(own: Any, sample: Any) -> None:
+        if hangs:
+            gate.wait(30)
+        raise ModelError("broken")
+
+    monkeypatch.setattr(shadow_module, "_PATIENCE", 0.05)
+
+    async def work(server: Observed) -> None:
+        reference = server.serving.current.observers[0].reference
+        reference.__class__ = type("Broken", (Runner,), {"__call__": broken})
+        await server.infer(IMAGES[:20])
+        while not server.notes:
+            await asyncio.sleep(0.01)
+        assert (await server.infer(IMAGES[:20])).status == 200
+
+    try:
+        (note,) = observed(cascade, work, shadow=ShadowSettings(1.0))
+    finally:
+        gate.set()
+    end = "hangs; it is asked no more" if hangs else "fails: broken"
+    assert note == f"shadow: the reference {end}"
 
 
 def test_a_share_of_the_samples_is_chosen_by_chance(cascade):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import urllib.request
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -99,13 +99,18 @@ class Alarms(Observer):
         return {**watch.about, **watch.monitors.report(watch.state)}
 
     def _raise(self, watch: _Watch, reading: Reading) -> None:
-        """Tell of an alarm."""
         share = "" if reading.share is None else f"; {reading.share:.2%} of all samples so far"
         expected = "" if reading.expected is None else f", {reading.expected:.2%} expected"
-        self._note(f"alarm: {reading.name} at sample {reading.alarm_at:,}{share}{expected}")
+        self.tell(
+            f"{reading.name} at sample {reading.alarm_at:,}{share}{expected}",
+            {**watch.about, "alarm": reading.name, "reading": plain(reading)},
+        )
+
+    def tell(self, text: str, data: Mapping[str, Any]) -> None:
+        """Write an alarm into the log, and send it to the webhook if there is one."""
+        self._note(f"alarm: {text}")
         if not self._settings.webhook:
             return
-        data = {**watch.about, "alarm": reading.name, "reading": plain(reading)}
         task = asyncio.create_task(self._send(written_json(data).encode()))
         self._sending.add(task)
         task.add_done_callback(self._sending.discard)

@@ -31,8 +31,12 @@ def observers_of(
     observers: list[Observer] = [metrics, alarms]
     shadow = None
     if observing.shadow.share and observing.load_reference is not None:
+
+        def idle() -> bool:
+            return not serving.pending
+
         shadow = Shadow(
-            observing.shadow, observing.load_reference, lambda: not serving.pending, metrics, note
+            observing.shadow, observing.load_reference, idle, metrics, note, alarms.tell
         )
         # A reference that cannot be loaded stops the others from following.
         observers.insert(0, shadow)
@@ -43,9 +47,9 @@ def observers_of(
 
     async def show_alarms(request: Request) -> Response:
         await alarms.look()
-        return JSONResponse(
-            {**alarms.to_json(), "shadow": None if shadow is None else shadow.to_json()}
-        )
+        found, own = alarms.to_json(), None if shadow is None else shadow.to_json()
+        broken = own is not None and own["alarm"]
+        return JSONResponse({**found, "alarm": found["alarm"] or broken, "shadow": own})
 
     routes = [Route("/metrics", show_metrics), Route("/alarms", show_alarms)]
     return observers, routes

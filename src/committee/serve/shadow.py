@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -29,12 +31,15 @@ from committee.serve.observers import Observer
 from committee.serve.settings import ShadowSettings
 from committee.text import csv_text, first_line
 
+T = TypeVar("T")
 # Samples that wait for the reference; beyond these new ones are left out.
 _WAITING = 256
 # Samples that the reference decides at once: a request that comes meanwhile waits for no more.
 _AT_ONCE = 4
 # Seconds between two looks whether anybody waits.
 _LOOK = 0.02
+# Seconds after which the reference hangs.
+_PATIENCE = 60.0
 # Disagreements that are written; then the folder is full.
 _WRITTEN = 10_000
 
@@ -48,6 +53,7 @@ class Shadow(Observer):
         idle: Returns True while nobody waits for a decision.
         metrics: Where disagreements are counted.
         note: Called with each message for the operator.
+        alarm: Called with the text and the data of an alarm: the promise is broken.
     """
 
     def __init__(
@@ -57,9 +63,10 @@ class Shadow(Observer):
         idle: Callable[[], bool],
         metrics: Metrics,
         note: Callable[[str], None],
+        alarm: Callable[[str, Mapping[str, Any]], None],
     ) -> None:
         self._settings, self._load, self._idle = settings, load, idle
-        self._metrics, self._note = metrics, note
+        self._metrics, self._note, self._alarm = metrics, note, alarm
         self._watch: _Watch | None = None
         self._came = asyncio.Event()
         self._written = 0
@@ -71,6 +78,7 @@ class Shadow(Observer):
         watch = _Watch(runner, reference, version, own, self._settings.share, self._came.set)
         if self._watch is not None and self._watch.version == version:
             watch.samples, watch.flips = self._watch.samples, self._watch.flips
+            watch.broken = self._watch.broken
         self._watch = watch
         return watch
 
@@ -93,6 +101,7 @@ class Shadow(Observer):
         return {
             "share": self._settings.share,
             **plain(watch.agreement),
+            "alarm": watch.broken,
             "left_out": watch.left_out,
             "failed": watch.failed,
         }
@@ -102,7 +111,13 @@ class Shadow(Observer):
         before = watch.agreement.promise
         for sample, made in taken:
             try:
-                found = await asyncio.to_thread(watch.reference, sample)
+                async with asyncio.timeout(_PATIENCE):
+                    found = await _in_daemon(watch.reference, sample)
+            except TimeoutError:
+                watch.share = 0.0
+                watch.waiting.clear()
+                self._note("shadow: the reference hangs; it is asked no more")
+                return
             except CommitteeError as error:
                 watch.failed += 1
                 if watch.failed == 1:
@@ -114,8 +129,13 @@ class Shadow(Observer):
             self._metrics.shadowed(1, int(flipped))
             if flipped:
                 await asyncio.to_thread(self._write, sample, made, found)
-        if watch.agreement.promise != before:
-            self._note(f"shadow: {_text(watch.agreement)}")
+        now = watch.agreement
+        if now.promise == "broken" and not watch.broken:
+            watch.broken = True
+            data = {"version": watch.version, "alarm": "promise", "reading": plain(now)}
+            self._alarm(_text(now), data)
+        elif now.promise != before:
+            self._note(f"shadow: {_text(now)}")
 
     def _write(self, sample: Any, made: Decision, found: Decision) -> None:
         """Write a disagreement into the folder, with the sample."""
@@ -151,16 +171,17 @@ class _Watch(Observer):
         came: Callable[[], None],
     ) -> None:
         self._cascade, self.reference, self.version = runner.cascade, reference, version
-        self._record, self._share, self._came = record, share, came
+        self._record, self.share, self._came = record, share, came
         self._random = random.Random()
         self.waiting: deque[tuple[Any, Decision]] = deque()
         self.samples = self.flips = self.left_out = self.failed = 0
+        self.broken = False
 
     def decided(self, number: int, samples: RawSamples, made: Sequence[Decision | None]) -> None:
         """See :class:`Observer`."""
         for row, each in enumerate(made):
             # Chance alone chooses, so that the samples are like all others.
-            if each is None or self._random.random() >= self._share:
+            if each is None or self._random.random() >= self.share:
                 continue
             if len(self.waiting) >= _WAITING:
                 self.left_out += 1
@@ -173,6 +194,28 @@ class _Watch(Observer):
     def agreement(self) -> AgreementNow:
         """What was counted says of the promise."""
         return agreement_now(self.samples, self.flips, self._record)
+
+
+async def _in_daemon(function: Callable[[Any], T], value: Any) -> T:
+    """Return what a function makes of a value, in a thread that the end of the process ends."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def settle(settled: Callable[[Any], None], result: Any) -> None:
+        if not future.done():
+            settled(result)
+
+    def run() -> None:
+        settled: Callable[[Any], None] = future.set_result
+        try:
+            result: Any = function(value)
+        except Exception as error:
+            settled, result = future.set_exception, error
+        with suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(settle, settled, result)
+
+    threading.Thread(target=run, name="committee-shadow", daemon=True).start()
+    return await future
 
 
 def _text(now: AgreementNow) -> str:

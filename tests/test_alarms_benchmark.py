@@ -1,0 +1,50 @@
+"""The figures of docs/alarms.md, with few runs: three kinds of change, and one that nobody sees."""
+
+from __future__ import annotations
+
+import runpy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def alarms() -> dict[str, Any]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "benchmarks"))
+        found = runpy.run_path(str(ROOT / "benchmarks" / "alarms.py"))
+    whole = found["world"]("embedded")
+    # A fifth of the images, which run in seconds.
+    small = replace(whole, images=whole.images[::5], labels=whole.labels[::5])
+    found["changed"].__globals__["world"] = lambda name: small
+    return found
+
+
+@pytest.mark.parametrize(
+    ("change", "most"),
+    [
+        ("noise, 25 of 255", 200),
+        ("a hard class comes four times as often", 6000),
+        ("broken preprocessing: upside down", 200),
+    ],
+)
+def test_a_change_is_noticed(alarms, change, most):
+    found = alarms["changed"]("embedded", change, runs=3)
+    assert (found.early, found.alarms) == (0, 3)
+    assert found.most <= most
+    assert found.accuracy < found.accuracy_before - 0.02
+
+
+def test_what_changes_no_output_is_never_noticed(alarms):
+    found = alarms["changed"]("embedded", "two classes swap their names", runs=3)
+    assert (found.early, found.alarms) == (0, 0)
+    assert found.accuracy < 0.8
+
+
+def test_nothing_is_noticed_where_nothing_changes(alarms):
+    found = alarms["quiet"]("embedded", 0.1, 0.0, runs=10, samples=10_000)
+    assert found.alarms <= 3
