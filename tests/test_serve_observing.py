@@ -507,7 +507,7 @@ def test_a_reference_that_hangs_or_fails_hurts_nobody(cascade, monkeypatch, hang
         (note,) = observed(cascade, work, shadow=ShadowSettings(1.0))
     finally:
         gate.set()
-    end = "hangs; it is asked no more" if hangs else "fails: broken"
+    end = "hangs; it is asked no more" if hangs else "fails: ModelError: broken"
     assert note == f"shadow: the reference {end}"
 
 

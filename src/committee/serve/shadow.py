@@ -20,7 +20,6 @@ from typing import Any, TypeVar
 import numpy as np
 
 from committee.certificates.agreement import AgreementNow, agreement_now
-from committee.errors import CommitteeError
 from committee.models.inputs import RawSamples
 from committee.reading import plain
 from committee.rule.certificate import CertificateRecord
@@ -118,7 +117,7 @@ class Shadow(Observer):
                 watch.waiting.clear()
                 self._note("shadow: the reference hangs; it is asked no more")
                 return
-            except CommitteeError as error:
+            except Exception as error:  # a model may raise anything
                 watch.failed += 1
                 if watch.failed == 1:
                     self._note(f"shadow: the reference fails: {first_line(error)}")
