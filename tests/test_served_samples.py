@@ -6,6 +6,7 @@ import base64
 import io
 import struct
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from committee.spec.task import CLASSIFICATION, IMAGE_CLASSIFICATION, VIDEO_CLAS
 
 RECIPE = Preprocessing((8, 8), exif=True)
 READER = SampleReader(IMAGE_CLASSIFICATION, frozenset({RECIPE}), 10_000, 8)
+WHOLE = replace(READER, whole=True)
 
 
 def pixels(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -67,9 +69,10 @@ def objects(*values: bytes) -> Tensor:
     return Tensor("images", BYTES, array)
 
 
-def test_files_are_decoded_as_predict_does(tmp_path: Path) -> None:
+@pytest.mark.parametrize("reader", [READER, WHOLE])
+def test_files_are_decoded_as_predict_does(reader: SampleReader, tmp_path: Path) -> None:
     files = [file("PNG"), file("JPEG"), turned()]
-    read = READER.files(files)
+    read = reader.files(files)
     assert (read.count, read.rows, read.failed) == (3, (0, 1, 2), {})
     for number, data in enumerate(files):
         (tmp_path / f"{number}").write_bytes(data)
@@ -86,7 +89,7 @@ def test_images_come_as_bytes_as_base64_and_as_arrays() -> None:
         objects(base64.b64encode(png)),
         Tensor("images", "UINT8", plain[None]),
     ):
-        np.testing.assert_array_equal(READER.tensors({"images": tensor}).samples[0], plain)
+        np.testing.assert_array_equal(WHOLE.tensors({"images": tensor}).samples[0], plain)
     grey = READER.tensors({"images": Tensor("images", "UINT8", plain[None, ..., 0])})
     np.testing.assert_array_equal(grey.samples, plain[None, ..., 0])
 
@@ -128,6 +131,35 @@ def test_broken_exif_harms_no_batch() -> None:
     read = READER.files([broken, whole])
     assert 1 in read.rows
     prepared(read.samples, RECIPE)
+
+
+def test_images_wait_at_the_size_that_all_models_see() -> None:
+    """Large ones would fill the memory; recipes of one size differ in numbers alone."""
+    other = replace(RECIPE, mean=(0.1, 0.2, 0.3), order="bgr")
+    larger = replace(RECIPE, size=(16, 16))
+    photo = [file("JPEG", 90, 80), turned()]
+    same = replace(READER, recipes=frozenset({RECIPE, other})).files(photo)
+    assert [each.shape for each in same.samples] == [(8, 8, 3)] * 2
+    kept = replace(READER, recipes=frozenset({RECIPE, larger})).files(photo)
+    assert [each.size for each in kept.samples] == [(80, 90), (9, 12)]
+    for recipe in (RECIPE, other):
+        want = prepared(WHOLE.files(photo).samples, recipe)
+        np.testing.assert_array_equal(prepared(same.samples, recipe), want)
+        np.testing.assert_array_equal(prepared(np.stack(same.samples), recipe), want)
+
+
+def test_images_that_wait_have_a_limit_together() -> None:
+    reader = replace(WHOLE)
+    photo = file("PNG", 100, 99)
+    waiting = [reader.files([photo] * 4) for _ in range(4)]
+    with pytest.raises(RequestError, match="too many large images wait; ask again") as error:
+        reader.files([photo])
+    assert error.value.status == 503
+    del waiting[0], error
+    assert reader.files([photo, b"broken"]).rows == (0,)
+    # Those that are resized at once need no room afterwards.
+    few = [READER.files([photo] * 4) for _ in range(9)]
+    assert all(each.rows == (0, 1, 2, 3) for each in few)
 
 
 def test_images_of_one_request_have_a_limit_together() -> None:

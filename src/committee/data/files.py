@@ -93,16 +93,25 @@ class FilesDataset:
 
 
 def decoded(
-    file: Path | IO[bytes], formats: tuple[str, ...] | None = None, most_pixels: int | None = None
+    file: Path | IO[bytes],
+    formats: tuple[str, ...] | None = None,
+    check: Callable[[Image], None] | None = None,
 ) -> Image:
-    """Return an image file, the first of several frames, with its pixels in memory."""
+    """Return an image file, the first of several frames, with its pixels in memory.
+
+    Args:
+        file: Its path, or the open file.
+        formats: Pillow's names of the formats that it may have; None for all.
+        check: Called with the image before its pixels are in memory, to refuse it.
+
+    Raises:
+        Exception: Of any kind, if it cannot be read; see :func:`reason_of`.
+    """
     from PIL import Image
 
     with Image.open(file, formats=formats) as image:
-        if most_pixels is not None and image.width * image.height > most_pixels:
-            raise DataError(
-                f"has {image.width:,} x {image.height:,} pixels; {most_pixels:,} may be sent"
-            )
+        if check is not None:
+            check(image)
         image.load()
         return as_image(image)
 

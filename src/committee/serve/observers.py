@@ -13,7 +13,12 @@ class Observer:
     """Learns what the server does; every method may be left out. All are called by the event loop.
 
     A method must not block: the next request waits for it.
+
+    Attributes:
+        wants_samples: Whether it looks at samples, which must then stay as they were sent.
     """
+
+    wants_samples = False
 
     def watching(self, runner: Runner, version: str) -> Observer:
         """Return who learns of a cascade that is served from now on; here the observer itself.

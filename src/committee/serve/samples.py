@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import base64
 import binascii
+import threading
+import weakref
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -23,7 +26,7 @@ from committee.errors import (
     RequestError,
     UnknownNameError,
 )
-from committee.models.images import upright
+from committee.models.images import fit, upright
 from committee.models.inputs import RawSamples
 from committee.models.records import check_whole
 from committee.serve.tensors import BYTES, Tensor, named, where_of
@@ -41,8 +44,8 @@ IMAGES, RECORD = "images", "record"
 # Pillow's names of the formats that images may have: what cameras and browsers send, and no more
 # code than these need.
 FORMATS = ("JPEG", "PNG")
-# Decoded images of one request, in those of the largest size.
-_LARGEST_AT_ONCE = 4
+# Decoded images of one request, and of all requests, in those of the largest size.
+_LARGEST_AT_ONCE, _LARGEST_TOGETHER = 4, 16
 # Datatypes of columns.
 _DATATYPES = {"bool": "BOOL", "float16": "FP16", "float32": "FP32", "float64": "FP64"}
 
@@ -75,6 +78,31 @@ class ReadSamples:
         return cls(count, rows, good, {row: brief(reason) for row, reason in failed.items()})
 
 
+class PixelRoom:
+    """The pixels that decoded images of all requests may have together, while they wait."""
+
+    def __init__(self, most: int) -> None:
+        self._left = most
+        # A finalizer may run inside the lock.
+        self._lock = threading.RLock()
+
+    def take(self, pixels: int) -> None:
+        """Take room for an image.
+
+        Raises:
+            RequestError: 503 if there is too little.
+        """
+        with self._lock:
+            if pixels > self._left:
+                raise RequestError("too many large images wait; ask again", 503)
+            self._left -= pixels
+
+    def give(self, pixels: int) -> None:
+        """Give back room that was taken."""
+        with self._lock:
+            self._left += pixels
+
+
 @dataclass(frozen=True)
 class SampleReader:
     """Reads the samples of a cascade from requests.
@@ -84,6 +112,7 @@ class SampleReader:
         recipes: How its models take a sample.
         most_pixels: The most pixels that an image may have.
         most_samples: The most samples that a request may have.
+        whole: Keep images as they were sent, though models see less of them.
 
     Raises:
         CascadeError: If samples of the task are not served.
@@ -93,6 +122,12 @@ class SampleReader:
     recipes: frozenset[Recipe]
     most_pixels: int = 2**25
     most_samples: int = 1024
+    whole: bool = False
+
+    @cached_property
+    def room(self) -> PixelRoom:
+        """The pixels that images of all requests may have together."""
+        return PixelRoom(_LARGEST_TOGETHER * self.most_pixels)
 
     def __post_init__(self) -> None:
         if self.task.views or self.task.dense:
@@ -198,21 +233,67 @@ class SampleReader:
 
     def _decoded(self, files: Iterable[bytes]) -> ReadSamples:
         """Return images, with a reason for each that is broken, or too large."""
-        images: list[Image | None] = []
+        images: list[Any] = []
         failed, room = {}, _LARGEST_AT_ONCE * self.most_pixels
-        turned = any(isinstance(each, Preprocessing) and each.exif for each in self.recipes)
         for row, data in enumerate(files):
             try:
-                image = decoded(BytesIO(data), FORMATS, min(self.most_pixels, room))
-                if turned:
-                    upright(image)  # fails here, not in a batch with others, if EXIF is broken
-                room -= image.width * image.height
+                image, pixels = self._decode(data, min(self.most_pixels, room))
+                room -= pixels
+            except RequestError:  # of no image, but of all that are in memory
+                raise
             except Exception as error:  # decoders raise many kinds
                 image, failed[row] = None, _image_reason(error)
                 if room < self.most_pixels:
                     failed[row] += f" (of {_LARGEST_AT_ONCE * self.most_pixels:,} in one request)"
             images.append(image)
         return ReadSamples.of(images, failed)
+
+    def _decode(self, data: bytes, most: int) -> tuple[Any, int]:
+        """Return an image, at the size of the models' input if they have one, and its pixels."""
+        pixels = 0
+
+        def check(image: Image) -> None:
+            nonlocal pixels
+            size = image.width * image.height
+            if size > most:
+                raise DataError(
+                    f"has {image.width:,} x {image.height:,} pixels; {most:,} may be sent"
+                )
+            self.room.take(size)
+            pixels = size
+
+        try:
+            image = decoded(BytesIO(data), FORMATS, check)
+            if self._fitting is not None:
+                # Done in the thread of the request, once for all models, and so that no large
+                # image waits in memory.
+                fitted = fit(image, self._fitting)
+                self.room.give(pixels)
+                return fitted, pixels
+            if self._turned:
+                upright(image)  # fails here, not in a batch with others, if EXIF is broken
+        except BaseException:
+            self.room.give(pixels)
+            raise
+        weakref.finalize(image, self.room.give, pixels)
+        return image, pixels
+
+    @cached_property
+    def _fitting(self) -> Preprocessing | None:
+        """How images are resized and cut, if it is the same for all models; None to keep them."""
+        if self.whole:
+            return None
+        own = [each for each in self.recipes if isinstance(each, Preprocessing)]
+        none, one = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+        same = {
+            replace(each, mean=none[: each.channels], std=one[: each.channels], order="rgb")
+            for each in own
+        }
+        return same.pop() if len(same) == 1 else None
+
+    @property
+    def _turned(self) -> bool:
+        return any(isinstance(each, Preprocessing) and each.exif for each in self.recipes)
 
     def _from_columns(self, inputs: Mapping[str, Tensor]) -> ReadSamples:
         """Return the records of columns, one a tensor, or of one tensor that holds them whole."""

@@ -179,7 +179,13 @@ class Serving:
         runner = self._load()
         runner.warm()
         settings, (first, later) = self.settings, runner.recipes
-        reader = SampleReader(runner.task, first | later, settings.max_pixels, settings.max_samples)
+        reader = SampleReader(
+            runner.task,
+            first | later,
+            settings.max_pixels,
+            settings.max_samples,
+            whole=any(each.wants_samples for each in self.observers),
+        )
         exits = ExitCounts(len(runner.cascade.stages))
         version = version_of(runner.cascade)
         observers = [each.watching(runner, version) for each in self.observers]

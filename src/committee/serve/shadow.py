@@ -55,6 +55,8 @@ class Shadow(Observer):
         alarm: Called with the text and the data of an alarm: the promise is broken.
     """
 
+    wants_samples = True
+
     def __init__(
         self,
         settings: ShadowSettings,
