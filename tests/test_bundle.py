@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec.structs import asdict
 from PIL import ExifTags, Image
 
 import committee
@@ -65,7 +66,7 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def promised(bundle: Path) -> Decisions:
     """What the runner decides, one by one, on test images."""
     runner = Runner(bundle, threads=1)
-    return decisions_of(vars(runner(image)) for image in some_images())
+    return decisions_of(asdict(runner(image)) for image in some_images())
 
 
 def test_test_images_are_decided_as_by_the_runner(bundle: Path, promised: Decisions) -> None:

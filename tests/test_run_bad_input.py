@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import asdict
 from PIL import Image
 
 from committee import Cascade, Pool, Runner
@@ -64,7 +65,7 @@ def refused(words: str, caught: Caught) -> str:
 
 
 def as_result(name: str, decision: Decision, label: int | None = None) -> Result:
-    return Result(id=name, label=label, **vars(decision))
+    return Result(id=name, label=label, **asdict(decision))
 
 
 def png_header(width: int, height: int) -> bytes:
