@@ -122,9 +122,29 @@ def test_a_state_is_refused_by_other_monitors():
     state = monitors().start().to_json()
     with pytest.raises(CascadeError, match="another cascade"):
         monitors(tau=0.05).resumed(state)
-    for damaged in ({}, {**state, "totals": [1]}, {**state, "blocks": "x"}):
+
+
+DAMAGES = {
+    "totals": ([1], [-1] * 41, [2**60] * 41),
+    "blocks": (-1, 7, 10**30, "x"),
+    "seed": (-1, 2**70),
+    "starts": ([], [[5, [0] * 41]], [[0, [0]]]),
+    "pending": ([99], [-2], [0] * 32),
+    "evidence": ([],),
+    "alarms": ([], ["x"] * 4),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, each) for name, values in DAMAGES.items() for each in values]
+)
+def test_a_damaged_state_is_refused(name, value):
+    own = monitors()
+    state = own.start().to_json()
+    assert own.resumed(state) == own.start()
+    for data in ({}, {**state, name: value}):
         with pytest.raises(CommitteeError):
-            monitors().resumed(damaged)
+            own.resumed(data)
 
 
 def test_ranks_are_uniform_and_independent_of_the_samples_before():
@@ -239,7 +259,8 @@ def test_what_older_and_changed_files_say():
 
 
 @pytest.mark.parametrize(
-    ("edges", "counts"), [((0.5,), (1,)), ((0.5, 0.5), (1, 1, 1)), ((), (-1,)), ((), ())]
+    ("edges", "counts"),
+    [((0.5,), (1,)), ((0.5, 0.5), (1, 1, 1)), ((), (-1,)), ((), ()), ((), (10**300,))],
 )
 def test_impossible_exits_are_refused(edges, counts):
     with pytest.raises(CascadeError, match="expected"):

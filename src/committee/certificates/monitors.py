@@ -42,6 +42,8 @@ BLOCK = 32
 _RANKS = 10
 # Blocks that are looked at together, which bounds memory.
 _PIECE = 1024
+# More samples than this are no count.
+_MOST = 2**50
 # Numbers that one step of the generator gives.
 _DRAWS = 4
 ALPHA, TAU, MOST_FAILED = 0.01, 0.02, 0.01
@@ -236,15 +238,28 @@ class Monitors:
             UnreadableError: If it is none.
         """
         state = typed("state", data, State)
-        fresh = self.start(state.seed)
-        widths = {len(state.totals), *(len(each) for _, each in state.starts)}
-        fits = widths == {len(fresh.totals)} and len(state.alarms) == len(state.evidence)
-        if state.key != self.key or not fits or len(state.alarms) != len(self.monitors):
+        if state.key != self.key:
             raise CascadeError(
                 "state of monitors: it is of another cascade, or of another alpha, tau or share of "
                 "failures. Name another file, or remove it to start anew"
             )
+        if not self._fits(state):
+            raise CascadeError("state of monitors: it is damaged. Remove it to start anew")
         return state
+
+    def _fits(self, state: State) -> bool:
+        """Return True if a state may be one of these monitors."""
+        tables, many = [state.totals, *(each for _, each in state.starts)], len(self.monitors)
+        cells, columns = len(self.expected.counts), len(self.start().totals)
+        return (
+            all(len(each) == columns and 0 <= min(each) <= max(each) <= _MOST for each in tables)
+            and len(state.alarms) == len(state.evidence) == many
+            and all(-1 <= each < cells for each in state.pending)
+            and len(state.pending) < BLOCK
+            and 0 <= state.blocks <= _MOST // BLOCK
+            and 0 <= state.seed <= _MOST
+            and {start for start, _ in state.starts} == set(_kept(state.blocks))
+        )
 
     def advance(self, state: State, cells: Array) -> State:
         """Return the state after more samples, in their order; see :meth:`cells`.
@@ -335,6 +350,12 @@ class Monitors:
         rank = (less + chance * (same + 1)) / (before.sum(axis=0) + 1)
         bins: Array = np.minimum((rank * _RANKS).astype(np.int64), _RANKS - 1)
         return bins
+
+
+def _kept(blocks: int) -> list[int]:
+    """Return the starts of windows that are kept after some blocks; the end is the next one."""
+    starts = starts_of(np.array([blocks + 1]), blocks.bit_length())[0]
+    return sorted(int(each) for each in starts if each >= 0)
 
 
 def _evidence(

@@ -74,11 +74,10 @@ def _print(monitors: Monitors, now: State, readings: Sequence[Reading]) -> None:
     columns = [
         ("monitor", lambda own: own.name),
         ("share", lambda own: _share(own.share)),
-        ("certified", lambda own: _share(own.expected)),
-        ("no alarm", _range),
+        ("expected", _range),
         ("evidence", lambda own: _e_value(own.evidence)),
-        ("alarm from", lambda own: _e_value(own.limit)),
-        ("alarm at sample", lambda own: f"{own.alarm_at:,}" if own.alarm_at else "-"),
+        ("alarm at", lambda own: _e_value(own.limit)),
+        ("alarm", lambda own: f"sample {own.alarm_at:,}" if own.alarm_at else "none"),
     ]
     print_table(readings, columns, title)
     alarms = [each.name for each in readings if each.alarm_at]
@@ -99,7 +98,8 @@ def _share(share: float | None) -> str:
 def _range(own: Reading) -> str:
     if own.low is None or own.high is None:
         return ""
-    return f"{percent(own.low, 'down')} to {percent(own.high, 'up')}"
+    low, high = percent(own.low, "down"), percent(own.high, "up")
+    return f"{low.removesuffix(' %')} to {high}" if own.low else f"up to {high}"
 
 
 def _e_value(log: float) -> str:

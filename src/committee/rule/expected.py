@@ -10,6 +10,8 @@ import numpy as np
 from committee.arrays import Array
 from committee.errors import CascadeError
 
+# More samples than this are no count.
+_MOST = 2**50
 # Bins of the scores at one stage; each holds about as many samples as the others.
 _BINS = 10
 
@@ -31,7 +33,8 @@ class StageExits:
 
     def __post_init__(self) -> None:
         rising = all(low < high for low, high in zip(self.edges, self.edges[1:], strict=False))
-        if not rising or len(self.counts) != len(self.edges) + 1 or min(self.counts) < 0:
+        fits = len(self.counts) == len(self.edges) + 1
+        if not (rising and fits and all(0 <= each <= _MOST for each in self.counts)):
             raise CascadeError(
                 "expected: each stage needs rising edges and one count more than edges, 0 or more"
             )
