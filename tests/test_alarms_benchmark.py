@@ -48,3 +48,9 @@ def test_what_changes_no_output_is_never_noticed(alarms):
 def test_nothing_is_noticed_where_nothing_changes(alarms):
     found = alarms["quiet"]("embedded", 0.1, 0.0, runs=10, samples=10_000)
     assert found.alarms <= 3
+
+
+def test_the_page_has_the_tables_of_the_results(alarms):
+    tables = alarms["tables"](ROOT / "benchmarks" / "results")
+    page = (ROOT / "docs" / "alarms.md").read_text()
+    assert all(table in page for table in tables.values())

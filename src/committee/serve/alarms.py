@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import urllib.request
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +25,8 @@ from committee.serve.settings import AlarmSettings
 
 # Seconds between two looks at the samples that came.
 _LOOK = 1.0
+# Seconds between two writes of the state, which is also written after an alarm and at the end.
+_WRITE = 10.0
 # Seconds that a webhook has to answer, and those between tries.
 _PATIENCE = 5.0
 _PAUSES = (0.0, 1.0, 10.0)
@@ -46,6 +49,7 @@ class Alarms(Observer):
         self._why = "no cascade is served yet"
         self._sending: set[asyncio.Task[None]] = set()
         self._looking = asyncio.Lock()
+        self._written = time.monotonic()
 
     def watching(self, runner: Runner, version: str) -> Observer:
         """Watch another cascade; one that expects the same exits goes on as it was."""
@@ -86,10 +90,11 @@ class Alarms(Observer):
             before = watch.alarms
             await asyncio.to_thread(watch.look)
             self._show()
-            await asyncio.to_thread(self._store)
-            for reading in watch.readings:
-                if reading.alarm_at is not None and reading.name not in before:
-                    self._raise(watch, reading)
+            raised = [each for each in watch.readings if each.name in watch.alarms - before]
+            for reading in raised:
+                self._raise(watch, reading)
+            if raised or time.monotonic() - self._written > _WRITE:
+                await asyncio.to_thread(self._store)
 
     def to_json(self) -> dict[str, Any]:
         """Return what every monitor reads, or why there is none."""
@@ -145,7 +150,7 @@ class Alarms(Observer):
             return None
 
     def _store(self) -> None:
-        path, watch = self._settings.state, self._watch
+        path, watch, self._written = self._settings.state, self._watch, time.monotonic()
         if path is None or watch is None:
             return
         try:
