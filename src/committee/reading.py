@@ -221,7 +221,7 @@ def typed_json(where: str, data: bytes | msgspec.Raw, kind: type[T]) -> T:
         reason = "no valid JSON (nested too deeply)"
     except msgspec.ValidationError as error:
         reason = _worded(str(error), ...)
-    except ValueError as error:
+    except (msgspec.DecodeError, ValueError) as error:  # of old versions no ValueError
         reason = f"no valid JSON ({str(error).removeprefix('JSON is malformed: ')})"
     raise UnreadableError(f"{where}: {printable(reason[:_MOST_OF_REASON])}")
 

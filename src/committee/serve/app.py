@@ -134,7 +134,9 @@ async def classify(request: Request) -> Response:
     with _serving(request).use() as served:
         kind = request.headers.get("content-type", "")
         body = await _body(request)
-        upload = await in_thread(LARGE, read_body, body, kind, served.reader)
+        # Decoding an image takes long however few bytes it has.
+        size = len(body) if served.reader.task.records else LARGE
+        upload = await in_thread(size, read_body, body, kind, served.reader)
         scope = request.scope["committee"]
         work = decided(served, upload.samples, scope, last, True, _deadline(request))
         made = await _while_connected(request, work)
