@@ -50,7 +50,7 @@ WORK = Path(tempfile.gettempdir()) / "committee-bench-serve"
 TICKS = os.sysconf("SC_CLK_TCK")
 SEVERAL = 16
 # Connections of closed loops, and of open ones.
-CLOSED, OPEN, MOST = (1, 8, 64), (0.25, 0.5, 0.75), 256
+CLOSED, OPEN, MOST = (1, 16, 256), (0.25, 0.5, 0.75), 256
 SERVERS = ("cascade", "largest", "per request", "by hand", "at once")
 
 
@@ -116,7 +116,7 @@ def request(path: str, body: bytes, **headers: object) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
-def of_protocol(model: str, images: np.ndarray) -> bytes:
+def of_protocol(images: np.ndarray) -> bytes:
     """A request of the Open Inference Protocol with the bytes of images."""
     tensor = {
         "name": "images",
@@ -127,22 +127,22 @@ def of_protocol(model: str, images: np.ndarray) -> bytes:
     outputs = [{"name": name} for name in ("class", "label", "confidence", "stage")]
     head = json.dumps({"inputs": [tensor], "outputs": outputs}).encode()
     return request(
-        f"/v2/models/{model}/infer",
+        "/v2/models/cascade/infer",
         head + images.tobytes(),
         content_type="application/octet-stream",
         inference_header_content_length=len(head),
     )
 
 
-def written(folder: Path, name: str, images: np.ndarray, form) -> dict[int, tuple[Path, int]]:
+def written(folder: Path, images: np.ndarray) -> dict[int, tuple[Path, int]]:
     """Write requests of one image and of several each, and return the files with their lengths."""
     made = {}
     for count in (1, SEVERAL):
         groups = [images[i : i + count] for i in range(0, len(images) - count + 1, count)]
-        requests = [form(group) for group in groups]
+        requests = [of_protocol(group) for group in groups]
         random.Random(0).shuffle(requests)
         assert len({len(each) for each in requests}) == 1
-        path = folder / f"{name.replace(' ', '_')}_{count}.bin"
+        path = folder / f"requests_{count}.bin"
         path.write_bytes(b"".join(requests))
         made[count] = path, len(requests[0])
     return made
@@ -154,27 +154,17 @@ def all_started(world: World, folder: Path, names=SERVERS) -> Iterator[dict[str,
     cascade = world.known(world.chosen).save(folder / "cascade.json")
     largest = world.alone(world.largest).save(folder / "largest.json")
     python, ours = sys.executable, ["--threads", "1", "--port", "0", "--quiet"]
-    shape = (*world.images.shape[1:], 0)[:3]
     words = {
         "cascade": [python, "-m", "committee", "serve", str(cascade), *ours],
         "largest": [python, "-m", "committee", "serve", str(largest), *ours],
         "per request": [python, str(HERE / "serve_variants.py"), "per request", str(cascade)],
         "at once": [python, str(HERE / "serve_variants.py"), "at once", str(cascade)],
-        "by hand": [python, str(HERE / "serve_by_hand.py"), str(cascade), *map(str, shape)],
+        "by hand": [python, str(HERE / "serve_by_hand.py"), str(cascade)],
     }
     with contextlib.ExitStack() as stack:
         servers = {}
+        requests = written(folder, np.asarray(world.images))
         for name in names:
-
-            def form(images):
-                return of_protocol("cascade", images)
-
-            if name == "by hand":
-
-                def form(images):
-                    return request("/classify", images.tobytes())
-
-            requests = written(folder, name, np.asarray(world.images), form)
             servers[name] = stack.enter_context(started(words[name], requests))
         for server in servers.values():
             server.load(0.3, 4, None)
@@ -196,13 +186,8 @@ def in_rounds(servers: dict[str, Server], rounds: int, seconds: float) -> dict:
     for number in range(rounds):
         for connections in CLOSED:
             turn(f"{connections} at a time", number, connections=connections, rate=None)
-        turn(
-            f"{CLOSED[-1]} at a time, {SEVERAL} images each",
-            *(number,),
-            connections=CLOSED[-1],
-            rate=None,
-            images=SEVERAL,
-        )
+        several = {"connections": CLOSED[1], "rate": None, "images": SEVERAL}
+        turn(f"{CLOSED[1]} at a time, {SEVERAL} images each", number, **several)
         # The same rates for all, and in all rounds.
         saturated = saturated or found[f"{CLOSED[-1]} at a time"]["cascade"][0]["per_second"]
         for share in OPEN:

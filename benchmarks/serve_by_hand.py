@@ -1,11 +1,13 @@
 """What a user writes without `committee serve`: a Starlette handler that calls the runner.
 
-    python benchmarks/serve_by_hand.py CASCADE HEIGHT WIDTH CHANNELS
+    python benchmarks/serve_by_hand.py CASCADE
 
-One request holds the bytes of one image or of several, and is decided on by itself.
+It reads requests as benchmarks/serve.py sends them and answers in the form of the protocol, without
+a check or a limit. A request is decided on by itself.
 """
 
 import contextlib
+import json
 import socket
 import sys
 
@@ -19,31 +21,37 @@ from starlette.routing import Route
 
 import committee
 
+OUTPUTS = (("class", "INT64"), ("label", "BYTES"), ("confidence", "FP64"), ("stage", "INT32"))
 
-def application(cascade: str, shape: tuple[int, ...]) -> Starlette:
+
+def application(cascade: str) -> Starlette:
     runner = committee.Runner(cascade, threads=1)
     runner.warm()
     names = runner.cascade.classes
 
     def decided(images: np.ndarray) -> list:
         if len(images) == 1:
-            decision = runner(images[0])
-            return [(decision.class_index, decision.confidence, decision.stage)]
+            one = runner(images[0])
+            return [[one.class_index], [one.class_name], [one.confidence], [one.stage]]
         made = runner.decide(images)
-        return list(
-            zip(*(a.tolist() for a in (made.predicted, made.score, made.stage)), strict=True)
-        )
+        classes = made.predicted.tolist()
+        labels = [names[each] for each in classes]
+        return [classes, labels, made.score.tolist(), made.stage.tolist()]
 
-    async def classify(request: Request) -> JSONResponse:
-        images = np.frombuffer(await request.body(), np.uint8).reshape(-1, *shape)
-        return JSONResponse(
-            [
-                {"label": names[index], "score": score, "stage": stage}
-                for index, score, stage in await run_in_threadpool(decided, images)
-            ]
-        )
+    async def infer(request: Request) -> JSONResponse:
+        body = await request.body()
+        size = int(request.headers["inference-header-content-length"])
+        shape = json.loads(body[:size])["inputs"][0]["shape"]
+        images = np.frombuffer(body, np.uint8, offset=size).reshape(shape)
+        outputs = [
+            {"name": name, "datatype": datatype, "shape": [len(images)], "data": data}
+            for (name, datatype), data in zip(
+                OUTPUTS, await run_in_threadpool(decided, images), strict=True
+            )
+        ]
+        return JSONResponse({"model_name": "cascade", "model_version": "1", "outputs": outputs})
 
-    return Starlette(routes=[Route("/classify", classify, methods=["POST"])])
+    return Starlette(routes=[Route("/v2/models/cascade/infer", infer, methods=["POST"])])
 
 
 def serve(app: Starlette) -> None:
@@ -58,4 +66,4 @@ def serve(app: Starlette) -> None:
 
 
 if __name__ == "__main__":
-    serve(application(sys.argv[1], tuple(int(side) for side in sys.argv[2:] if int(side))))
+    serve(application(sys.argv[1]))

@@ -27,7 +27,7 @@ class PerRequest(Scheduler):
         if len(samples) == 1:
             return [Served(self._runner(samples[0]))]
         made = self._runner.decide(samples, len(samples))
-        return [Served(self._explained(made, row)) for row in range(len(samples))]
+        return [Served(self._runner.explained(made, row)) for row in range(len(samples))]
 
     async def decide(self, samples, **_) -> list[Served]:
         loop = asyncio.get_running_loop()
