@@ -304,6 +304,15 @@ def test_what_runs_ends_before_the_server_stops(start: Callable[..., Server]) ->
     assert waiting.result(PATIENCE).as_numpy("class").size == len(IMAGES)
 
 
+def test_bodies_have_a_limit_together(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert server.serving.body_bytes == 0
+    monkeypatch.setattr(server.serving, "body_bytes", server.settings.max_bodies - 100)
+    with pytest.raises(InferenceServerException, match="too many bodies") as caught:
+        server.client.infer("cascade", [images_input(IMAGES)])
+    assert code_of(caught) == "UNAVAILABLE"
+    assert server.serving.body_bytes == server.settings.max_bodies - 100
+
+
 def test_a_port_that_is_taken_is_named(server: Server) -> None:
     async def second() -> None:
         async with grpc_server(Serving(lambda: server.runner, Settings(grpc_port=server.port))):

@@ -224,22 +224,13 @@ async def _body(request: Request) -> bytes:
             async for part in request.stream():
                 size += len(part)
                 _check_size(size, settings)
-                _count_bytes(request, len(part))
+                _serving(request).count_bytes(request.scope["committee"], len(part))
                 parts.append(part)
     except TimeoutError:
         raise RequestError(f"the body did not arrive within {settings.slow:g} s", 408) from None
     except ClientDisconnect:
         raise RequestError("the client has gone", 499) from None
     return b"".join(parts)
-
-
-def _count_bytes(request: Request, size: int) -> None:
-    """Refuse a body that would take too much memory together with those of other requests."""
-    serving = _serving(request)
-    if serving.body_bytes + size > serving.settings.max_bodies:
-        raise RequestError("too many bodies are being read; ask again", 503)
-    serving.body_bytes += size
-    request.scope["committee"]["bytes"] += size
 
 
 def _check_size(size: int, settings: Settings) -> None:

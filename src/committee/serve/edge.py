@@ -6,7 +6,7 @@ import hmac
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from typing import Any
@@ -51,7 +51,9 @@ class Edge:
             await send(message)
 
         try:
-            with self._traced(scope, about):
+            with traced(
+                self._serving, f"{scope['method']} {scope['path']}", scope["headers"], about
+            ):
                 if self._may(scope):
                     await self._app(scope, receive, sent)
                 else:
@@ -59,15 +61,6 @@ class Edge:
         finally:
             self._serving.body_bytes -= about["bytes"]
             self._tell(scope, about, time.perf_counter() - began)
-
-    def _traced(self, scope: Scope, about: dict[str, Any]) -> AbstractContextManager[None]:
-        tracing = self._serving.tracing
-        if tracing is None:
-            return nullcontext()
-        headers = {
-            name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
-        }
-        return tracing.request(f"{scope['method']} {scope['path']}", headers, about)
 
     def _may(self, scope: Scope) -> bool:
         if not self._token or scope["path"] in _OPEN:
@@ -81,6 +74,16 @@ class Edge:
         client = (scope.get("client") or [""])[0]
         asked = {"client": client, "method": scope["method"], "path": scope["path"]}
         tell(self._serving, self._log, route, asked, about, seconds)
+
+
+def traced(
+    serving: Serving, name: str, headers: Iterable[tuple[bytes, bytes]], about: dict[str, Any]
+) -> AbstractContextManager[None]:
+    """Return the span of a request, if spans are written."""
+    if serving.tracing is None:
+        return nullcontext()
+    texts = {key.decode("latin-1"): value.decode("latin-1") for key, value in headers}
+    return serving.tracing.request(name, texts, about)
 
 
 def tell(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hmac
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from committee.errors import CascadeError, RequestError, needing
-from committee.serve.edge import BROKEN, Log, tell
+from committee.serve.edge import BROKEN, Log, tell, traced
 from committee.serve.grpc_messages import SERVICE, answer_of, body_of, methods
 from committee.serve.inference import check_model, infer, metadata_of
 from committee.serve.oip import EXTENSION
@@ -130,13 +130,21 @@ def _handler(serving: Serving, log: Log | None, name: str) -> Any:
     from grpc import StatusCode, unary_unary_rpc_method_handler
 
     request, response = methods()[name]
+    path = f"/{SERVICE}/{name}"
 
     async def answer(message: Any, context: Any) -> Any:
-        about: dict[str, Any] = {"samples": 0, "status": 499}  # if the client goes away
+        # The status if the client goes away.
+        about: dict[str, Any] = {"samples": 0, "status": 499, "bytes": 0}
+        metadata = [
+            (key.encode(), value.encode() if isinstance(value, str) else value)
+            for key, value in context.invocation_metadata() or ()
+        ]
         began = time.perf_counter()
         try:
-            _check_token(serving.settings.token, name, context)
-            made = await _METHODS[name](serving, message, about)
+            _check_token(serving.settings.token, name, metadata)
+            serving.count_bytes(about, message.ByteSize())
+            with traced(serving, f"gRPC {path}", metadata, about):
+                made = await _METHODS[name](serving, message, about)
             about["status"], refusal = 200, ""
         except RequestError as error:
             about["status"], refusal = error.status, str(error)
@@ -144,7 +152,7 @@ def _handler(serving: Serving, log: Log | None, name: str) -> Any:
             about |= {"status": 500, "error": f"{type(error).__name__}: {error}"}
             refusal = BROKEN
         finally:
-            path = f"/{SERVICE}/{name}"
+            serving.body_bytes -= about["bytes"]
             asked = {"client": context.peer(), "method": "gRPC", "path": path}
             tell(serving, log, path, asked, about, time.perf_counter() - began)
         if refusal:
@@ -155,15 +163,12 @@ def _handler(serving: Serving, log: Log | None, name: str) -> Any:
     return unary_unary_rpc_method_handler(answer, request.FromString, response.SerializeToString)
 
 
-def _check_token(token: str, method: str, context: Any) -> None:
+def _check_token(token: str, method: str, metadata: Iterable[tuple[bytes, bytes]]) -> None:
     """Refuse a call without the token, if there is one."""
     if not token or method in _OPEN:
         return
-    metadata = dict(context.invocation_metadata() or ())
-    scheme, _, given = str(metadata.get("authorization", "")).partition(" ")
-    if scheme.lower() != "bearer" or not hmac.compare_digest(
-        given.strip().encode(), token.encode()
-    ):
+    scheme, _, given = dict(metadata).get(b"authorization", b"").partition(b" ")
+    if scheme.lower() != b"bearer" or not hmac.compare_digest(given.strip(), token.encode()):
         raise RequestError("a token is needed in the metadata: authorization: Bearer TOKEN", 401)
 
 

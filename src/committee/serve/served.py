@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from committee.errors import RequestError
 from committee.models.inputs import RawSamples
@@ -118,6 +119,21 @@ class Serving:
         self.stopping = False
         self._swapping = asyncio.Lock()
         self._retired: set[asyncio.Task[None]] = set()
+
+    def count_bytes(self, about: dict[str, Any], size: int) -> None:
+        """Count bytes of a request, which it gives back when it ends.
+
+        Args:
+            about: What is known of the request; its bytes are added.
+            size: How many there are.
+
+        Raises:
+            RequestError: 503 if the bodies of all requests together would take too much memory.
+        """
+        if self.body_bytes + size > self.settings.max_bodies:
+            raise RequestError("too many bodies are being read; ask again", 503)
+        self.body_bytes += size
+        about["bytes"] += size
 
     @property
     def not_ready(self) -> str:
