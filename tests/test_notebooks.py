@@ -12,6 +12,7 @@ pytest.importorskip("nbclient", reason="nbclient is not installed")
 pytest.importorskip("ipykernel", reason="ipykernel is not installed")
 
 pytest.importorskip("matplotlib", reason="the extra report is not installed")
+pytest.importorskip("uvicorn", reason="the extra serve is not installed")
 
 DOCS = Path(__file__).parent.parent / "docs"
 NOTEBOOKS = sorted(DOCS.glob("*.ipynb"))
