@@ -131,9 +131,9 @@ class Study:
     @cached_property
     def singles(self) -> tuple[Committee, ...]:
         """The models of :attr:`names`, each alone, by rising cost."""
-        return self.singles_in(self.settings.unit)
+        return self._singles_in(self.settings.unit)
 
-    def singles_in(self, unit: str) -> tuple[Committee, ...]:
+    def _singles_in(self, unit: str) -> tuple[Committee, ...]:
         """Return :attr:`singles` with their costs in another unit."""
         single = self.evaluated([self.alone(name) for name in self.names], unit)
         return tuple(replace(e, name=n) for e, n in zip(single, self.names, strict=True))
@@ -215,7 +215,7 @@ class Study:
                 feasible(front.at_least, single.val.accuracy),
             )
 
-        return self.once(("pairs", unit), lambda: tuple(map(pair, self.singles_in(unit))))
+        return self.once(("pairs", unit), lambda: tuple(map(pair, self._singles_in(unit))))
 
     @property
     def matched(self) -> list[tuple[Committee, Committee]]:
