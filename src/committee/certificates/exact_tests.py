@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from scipy.special import betainc, betaincinv, gammaln, xlog1py, xlogy
 
 from committee.arrays import Array
 
@@ -29,6 +28,8 @@ def share_lower_bound(correct: int, samples: int, level: float) -> float:
     >>> round(share_lower_bound(995, 1000, 0.95), 4)
     0.9895
     """
+    from scipy.special import betaincinv
+
     return float(betaincinv(correct, samples - correct + 1, 1 - level)) if correct else 0.0
 
 
@@ -56,6 +57,8 @@ def paired_p_value(wins: int, losses: int, samples: int, within: float, level: f
     >>> round(paired_p_value(20, 25, 5000, within=0.005, level=0.95), 4)
     0.0052
     """
+    from scipy.special import betaincinv
+
     spent = _NUISANCE * (1 - level)
     discordant = wins + losses
     low = float(betaincinv(discordant, samples - discordant + 1, spent / 2)) if discordant else 0.0
@@ -105,6 +108,8 @@ def _least_wins(counts: Array, reached: float, samples: int, within: float) -> A
 
 def _chances(counts: Array, least: Array, samples: int, within: float, shares: Array) -> Array:
     """Return the chance of reaching the statistic for each share of discordant samples."""
+    from scipy.special import betainc, gammaln, xlog1py, xlogy
+
     shares = shares[:, None]
     ways = gammaln(samples + 1) - gammaln(counts + 1) - gammaln(samples - counts + 1)
     drawn = np.exp(ways + xlogy(counts, shares) + xlog1py(samples - counts, -shares))

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-from scipy.special import betainc
 
 from committee.arrays import Array
 from committee.certificates.exact_tests import paired_p_value
@@ -149,6 +148,8 @@ def _share_p_value(correct: int, samples: int, share: float) -> float:
     >>> round(_share_p_value(10, 10, 0.8), 4)
     0.1074
     """
+    from scipy.special import betainc
+
     if correct <= 0:
         return 1.0
     return float(betainc(correct, samples - correct + 1, min(max(share, 0.0), 1.0)))
