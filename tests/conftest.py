@@ -2,9 +2,10 @@
 
 import gc
 import os
+import shutil
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -31,27 +32,49 @@ settings.load_profile("committee")
 
 
 # The files that take longest, longest first: workers take whole files, and shall end together.
-LONGEST = (
-    *("resume", "real_pools", "findings", "demo", "sources", "compound_scaling", "study", "graph"),
-    *("statistics", "video", "report", "calibration", "verify", "search_options", "multiply_adds"),
-    *(
-        "study_any_pool",
-        "search",
-        "page",
-        "dense_sources",
-        "self_cascades",
-        "export_rules",
-        "dense",
-    ),
-    *("record_examples", "text_models"),
-    *("calibrate", "choice", "dense_study", "docs", "run_resume", "every_option", "engines"),
-)
+LONGEST = """
+    real_pools resume findings demo statistics search sources report certify calibration
+    compound_scaling page graph search_options multiply_adds metrics verify dense study
+    export_rules verify_promise calibrate engines dense_study certify_commands
+    study_any_pool choice record_examples bundle video every_option rules self_cascades
+    study_analyses run_resume notebooks report_command estimator run sample_costs docs
+    every_kind
+"""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files that take longest; the order within a file stays."""
-    places = {f"test_{name}": place for place, name in enumerate(LONGEST)}
+    places = {f"test_{name}": place for place, name in enumerate(LONGEST.split())}
     items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
+
+@pytest.fixture
+def committee(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Call a command, and return what it printed."""
+    from committee.cli import main
+
+    def call(*words: object) -> str:
+        status = main(list(map(str, words)))
+        out, err = capsys.readouterr()
+        assert status == 0, err
+        return out + err
+
+    return call
+
+
+@pytest.fixture
+def enter_beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], Path]:
+    """Enter a folder of its own, with the JSON files of another and a link to its store."""
+
+    def enter(root: Path) -> Path:
+        for path in root.glob("*.json"):
+            shutil.copy(path, tmp_path)
+        (tmp_path / "store").symlink_to(root / "store")
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("COLUMNS", "300")
+        return tmp_path
+
+    return enter
 
 
 @pytest.fixture(scope="module")
@@ -73,8 +96,12 @@ def browser() -> Iterator[Any]:
 
 
 def pytest_collection_finish() -> None:
-    """Keep the garbage collector from walking again and again over what was imported."""
+    """Keep the garbage collector from walking again and again over what was imported.
+
+    Few objects of tests are in cycles, so it need not look for them so often either.
+    """
     gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 class _BeforeTorchvision(MetaPathFinder):

@@ -7,6 +7,7 @@ import json
 import re
 import shlex
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -55,14 +56,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def world(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def world(root: Path, enter_beside: Callable[[Path], Path]) -> Path:
     """A folder of its own with the cascades, beside the store."""
-    for path in root.glob("*.json"):
-        shutil.copy(path, tmp_path)
-    (tmp_path / "store").symlink_to(root / "store")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "300")
-    return tmp_path
+    return enter_beside(root)
 
 
 Caught = pytest.CaptureFixture[str]

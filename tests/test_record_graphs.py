@@ -33,19 +33,6 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.fixture
-def committee(capsys):
-    """Call a command, and return what it printed."""
-
-    def call(*words: object) -> str:
-        status = main(list(map(str, words)))
-        out, err = capsys.readouterr()
-        assert status == 0, err
-        return out + err
-
-    return call
-
-
 def test_a_pool_takes_types_from_its_graphs(folder):
     short, long = read_pool_file("pool.toml").models
     assert [(f.name, f.columns, f.dtype) for f in short.record.fields] == [

@@ -35,19 +35,6 @@ def folder(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def committee(capsys):
-    """Call a command, and return what it printed."""
-
-    def call(*words: object) -> str:
-        status = main(list(map(str, words)))
-        out, err = capsys.readouterr()
-        assert status == 0, err
-        return out + err
-
-    return call
-
-
-@pytest.fixture
 def refused(capsys):
     """Call a command that is refused, and return its line."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -51,13 +50,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def world(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for path in root.glob("*.json"):
-        shutil.copy(path, tmp_path)
-    (tmp_path / "store").symlink_to(root / "store")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "300")
-    return tmp_path
+def world(root: Path, enter_beside: Callable[[Path], Path]) -> Path:
+    return enter_beside(root)
 
 
 Verify = Callable[..., tuple[int, Any]]
