@@ -6,29 +6,22 @@ an address.
 
 from __future__ import annotations
 
-import base64
-import binascii
-import threading
-import weakref
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
-from io import BytesIO
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from committee.arrays import Array
-from committee.data.files import decoded, reason_of
 from committee.data.records import first_forms, problems_of
 from committee.errors import (
     CascadeError,
-    CommitteeError,
     DataError,
     RequestError,
     UnknownNameError,
 )
-from committee.models.images import fit, upright
 from committee.models.inputs import RawSamples
 from committee.models.records import check_whole
+from committee.serve.image_files import ImageDecoder, raw_image
 from committee.serve.tensors import BYTES, Tensor, named, where_of
 from committee.spec.preprocessing import Preprocessing
 from committee.spec.recipe import Recipe
@@ -37,15 +30,10 @@ from committee.spec.task import Task
 from committee.text import brief, listed
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    pass
 
 # Names of the input of an image cascade, and of one whose records have no columns.
 IMAGES, RECORD = "images", "record"
-# Pillow's names of the formats that images may have: what cameras and browsers send, and no more
-# code than these need.
-FORMATS = ("JPEG", "PNG")
-# Decoded images of one request, and of all requests, in those of the largest size.
-_LARGEST_AT_ONCE, _LARGEST_TOGETHER = 4, 16
 # Datatypes of columns.
 _DATATYPES = {"bool": "BOOL", "float16": "FP16", "float32": "FP32", "float64": "FP64"}
 
@@ -78,31 +66,6 @@ class ReadSamples:
         return cls(count, rows, good, {row: brief(reason) for row, reason in failed.items()})
 
 
-class PixelRoom:
-    """The pixels that decoded images of all requests may have together, while they wait."""
-
-    def __init__(self, most: int) -> None:
-        self._left = most
-        # A finalizer may run inside the lock.
-        self._lock = threading.RLock()
-
-    def take(self, pixels: int) -> None:
-        """Take room for an image.
-
-        Raises:
-            RequestError: 503 if there is too little.
-        """
-        with self._lock:
-            if pixels > self._left:
-                raise RequestError("too many large images wait; ask again", 503)
-            self._left -= pixels
-
-    def give(self, pixels: int) -> None:
-        """Give back room that was taken."""
-        with self._lock:
-            self._left += pixels
-
-
 @dataclass(frozen=True)
 class SampleReader:
     """Reads the samples of a cascade from requests.
@@ -123,11 +86,6 @@ class SampleReader:
     most_pixels: int = 2**25
     most_samples: int = 1024
     whole: bool = False
-
-    @cached_property
-    def room(self) -> PixelRoom:
-        """The pixels that images of all requests may have together."""
-        return PixelRoom(_LARGEST_TOGETHER * self.most_pixels)
 
     def __post_init__(self) -> None:
         if self.task.views or self.task.dense:
@@ -173,7 +131,7 @@ class SampleReader:
         """
         self._check_count(len(files))
         if not self.task.records:
-            return self._decoded(files)
+            return ReadSamples.of(*self._decoder(files))
         if self.columns:
             raise RequestError(
                 f"a record must be JSON, an object of {listed(self.columns)}, not a file", 415
@@ -189,6 +147,11 @@ class SampleReader:
         records = given if isinstance(given, list) else [given]
         self._check_count(len(records))
         return self._checked(records)
+
+    @cached_property
+    def _decoder(self) -> ImageDecoder:
+        recipes = [each for each in self.recipes if isinstance(each, Preprocessing)]
+        return ImageDecoder(recipes, self.most_pixels, self.whole)
 
     @property
     def _records(self) -> tuple[Record, ...]:
@@ -211,7 +174,7 @@ class SampleReader:
         tensor = inputs[IMAGES]
         values, shape = tensor.values, tensor.values.shape
         if tensor.datatype == BYTES and shape[1:] in ((), (1,)):
-            return self._decoded([raw_image(each) for each in values.ravel()])
+            return ReadSamples.of(*self._decoder([raw_image(each) for each in values.ravel()]))
         shaped = len(shape) in (3, 4) and shape[3:] in ((), (1,), (3,))
         if tensor.datatype != "UINT8" or not shaped:
             raise RequestError(
@@ -230,70 +193,6 @@ class SampleReader:
                 413,
             )
         return ReadSamples.of(values, {})
-
-    def _decoded(self, files: Iterable[bytes]) -> ReadSamples:
-        """Return images, with a reason for each that is broken, or too large."""
-        images: list[Any] = []
-        failed, room = {}, _LARGEST_AT_ONCE * self.most_pixels
-        for row, data in enumerate(files):
-            try:
-                image, pixels = self._decode(data, min(self.most_pixels, room))
-                room -= pixels
-            except RequestError:  # of no image, but of all that are in memory
-                raise
-            except Exception as error:  # decoders raise many kinds
-                image, failed[row] = None, _image_reason(error)
-                if room < self.most_pixels:
-                    failed[row] += f" (of {_LARGEST_AT_ONCE * self.most_pixels:,} in one request)"
-            images.append(image)
-        return ReadSamples.of(images, failed)
-
-    def _decode(self, data: bytes, most: int) -> tuple[Any, int]:
-        """Return an image, at the size of the models' input if they have one, and its pixels."""
-        pixels = 0
-
-        def check(image: Image) -> None:
-            nonlocal pixels
-            size = image.width * image.height
-            if size > most:
-                raise DataError(
-                    f"has {image.width:,} x {image.height:,} pixels; {most:,} may be sent"
-                )
-            self.room.take(size)
-            pixels = size
-
-        try:
-            image = decoded(BytesIO(data), FORMATS, check)
-            if self._fitting is not None:
-                # Done in the thread of the request, once for all models, and so that no large
-                # image waits in memory.
-                fitted = fit(image, self._fitting)
-                self.room.give(pixels)
-                return fitted, pixels
-            if self._turned:
-                upright(image)  # fails here, not in a batch with others, if EXIF is broken
-        except BaseException:
-            self.room.give(pixels)
-            raise
-        weakref.finalize(image, self.room.give, pixels)
-        return image, pixels
-
-    @cached_property
-    def _fitting(self) -> Preprocessing | None:
-        """How images are resized and cut, if it is the same for all models; None to keep them."""
-        if self.whole:
-            return None
-        own = [each for each in self.recipes if isinstance(each, Preprocessing)]
-        none, one = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-        same = {
-            replace(each, mean=none[: each.channels], std=one[: each.channels], order="rgb")
-            for each in own
-        }
-        return same.pop() if len(same) == 1 else None
-
-    @property
-    def _turned(self) -> bool:
-        return any(isinstance(each, Preprocessing) and each.exif for each in self.recipes)
 
     def _from_columns(self, inputs: Mapping[str, Tensor]) -> ReadSamples:
         """Return the records of columns, one a tensor, or of one tensor that holds them whole."""
@@ -344,23 +243,6 @@ def text_of(data: bytes) -> str | bytes:
         return data.decode()
     except UnicodeDecodeError:
         return data
-
-
-def raw_image(data: bytes) -> bytes:
-    """Return the bytes of an image file, of which JSON can only hold base64."""
-    if not data or not data[:1].isascii():
-        return data  # no JPEG and no PNG begins with a letter
-    try:
-        return base64.b64decode(data, validate=True)
-    except binascii.Error:
-        return data
-
-
-def _image_reason(error: Exception) -> str:
-    reason = reason_of(error)
-    if isinstance(error, CommitteeError):
-        return reason
-    return "no JPEG or PNG image" if reason.startswith("no image") else f"broken image ({reason})"
 
 
 def _check_names(inputs: Collection[str], names: Sequence[str]) -> None:

@@ -12,7 +12,8 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from committee.errors import RequestError, UnreadableError
 from committee.reading import typed, typed_json
-from committee.serve.samples import ReadSamples, SampleReader, raw_image, text_of
+from committee.serve.image_files import raw_image
+from committee.serve.samples import ReadSamples, SampleReader, text_of
 from committee.serve.tensors import named
 
 _FORM, _JSON = "multipart/form-data", "application/json"
