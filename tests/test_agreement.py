@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 import committee as cm
 from brute_force import voted
 from committee import errors
-from committee.export.bundle import write_bundle
 from committee.export.graph import write_graph
 from committee.pool.evaluate import stored_decisions
 from committee.rule.agreement import combine_and_score
@@ -220,7 +219,6 @@ def test_every_export_exits_when_models_agree(way: str, combine: str, tmp_path: 
     cascade, images = from_tables(cascade, tables_of("lll"), tmp_path)
     promised = cm.Runner(cascade).decide(images)
     assert min(np.bincount(promised.stage, minlength=2)) >= 10
-    write_bundle(cascade, tmp_path / "bundle")
     found = WAYS[way](cascade, images, tmp_path)
     run = cm.Runner(cascade)
     alone = [run(image) for image in images[:20]]
