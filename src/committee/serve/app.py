@@ -76,7 +76,9 @@ def make_app(serving: Serving, routes: Sequence[BaseRoute] = (), log: Log | None
     # A redirection would lead where the header Host says.
     app.router.redirect_slashes = False
     app.state.serving = serving
-    return Edge(app, serving, log)
+    known = [route for route in reversed(routes) if isinstance(route, Route)]
+    paths = {(each.endpoint, frozenset(each.param_convertors)): each.path for each in known}
+    return Edge(app, serving, log, paths)
 
 
 async def about_server(request: Request) -> Response:

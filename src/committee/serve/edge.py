@@ -6,7 +6,7 @@ import hmac
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from typing import Any
@@ -17,6 +17,8 @@ from committee.serve.served import Serving
 
 # Takes a dictionary for each request.
 Log = Callable[[dict[str, Any]], None]
+# What answers a path, and the names of the path's parts.
+PathKey = tuple[Any, frozenset[str]]
 # What a probe may ask without a token; and a page without data, which asks people for the token.
 _OPEN = ("/v2/health/live", "/v2/health/ready", "/", "/openapi.json")
 _UNKNOWN = "unknown"
@@ -30,10 +32,13 @@ class Edge:
         app: What answers.
         serving: The settings and the observers.
         log: A function of one dictionary a request; None for no log.
+        paths: Paths with the names of their parts, by what answers and by these names.
     """
 
-    def __init__(self, app: ASGIApp, serving: Serving, log: Log | None = None) -> None:
-        self._app, self._serving, self._log = app, serving, log
+    def __init__(
+        self, app: ASGIApp, serving: Serving, log: Log | None, paths: Mapping[PathKey, str]
+    ) -> None:
+        self._app, self._serving, self._log, self._paths = app, serving, log, paths
         self._token = serving.settings.token.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -70,7 +75,8 @@ class Edge:
         return scheme.lower() == b"bearer" and hmac.compare_digest(token.strip(), self._token)
 
     def _tell(self, scope: Scope, about: dict[str, Any], seconds: float) -> None:
-        route = getattr(scope.get("route"), "path", _UNKNOWN)
+        key = scope.get("endpoint"), frozenset(scope.get("path_params", ()))
+        route = self._paths.get(key, _UNKNOWN)
         client = (scope.get("client") or [""])[0]
         asked = {"client": client, "method": scope["method"], "path": scope["path"]}
         tell(self._serving, self._log, route, asked, about, seconds)
