@@ -311,7 +311,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=WORK, help="keeps predictions between runs")
     parser.add_argument("--out", type=Path, default=RESULTS / "serve.json")
     given = parser.parse_args()
-    rounds, seconds = (1, 0.5) if given.quick else (given.rounds, given.seconds)
+    rounds, seconds = (1, 0.6) if given.quick else (given.rounds, given.seconds)
     results: dict = {"conditions": conditions(1, rounds), "pools": {}}
     given.work.mkdir(exist_ok=True)
     for name in given.pools.split(","):

@@ -7,7 +7,9 @@ seconds, connections, core (the processor that it may use; none if null), and ra
 each connection sends when its answer is there (a closed loop). With one, requests begin at random
 moments, that many a second on average, whether or not answers are there (an open loop); if all
 connections are busy, the time of an answer counts from the moment at which its request was due, so
-that a server that stalls is not spared. Answers in the first tenth of the time are not counted.
+that a server that stalls is not spared. Rates and times leave out the answers of the first tenth of
+the time and those after its end, which are awaited. `all` counts every answer: what the processor
+of the server did, it did for all of them.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import time
 from collections import deque
 from pathlib import Path
 
-WARM = 0.1
+WARM, PATIENCE = 0.1, 30.0
 LENGTH = b"content-length:"
 
 
@@ -121,10 +123,13 @@ async def measure(job: dict) -> dict:
             load.begin(moment)
     load.stopped = True
     ended = time.perf_counter()
+    # What is under way is answered before anything else is measured.
+    while any(each.busy for each in connections) and time.perf_counter() < ended + PATIENCE:
+        await asyncio.sleep(0.01)
     for connection in connections:
         connection.transport.close()
     first = began + WARM * (ended - began)
-    times = sorted(taken for moment, taken in load.answers if moment >= first)
+    times = sorted(taken for moment, taken in load.answers if first <= moment < ended)
     return {
         "per_second": len(times) / (ended - first),
         "all": len(load.answers),
