@@ -19,7 +19,9 @@ class Nodes:
     """The nodes and constants of one graph or of one branch; all names begin with its scope."""
 
     def __init__(self, scope: str) -> None:
-        self.scope = scope
+        import onnx
+
+        self._onnx, self.scope = onnx, scope
         self.nodes: list[NodeProto] = []
         self.initializers: list[TensorProto] = []
         self._made = 0
@@ -30,19 +32,16 @@ class Nodes:
 
     def several(self, operator: str, *inputs: str, outputs: int, **attributes: Any) -> list[str]:
         """Append a node; return the names of its outputs."""
-        from onnx import helper
-
         name = self._name(operator)
         made = [f"{name}.{each}" if each else name for each in range(outputs)]
-        self.nodes.append(helper.make_node(operator, inputs, made, name=name, **attributes))
+        make = self._onnx.helper.make_node
+        self.nodes.append(make(operator, inputs, made, name=name, **attributes))
         return made
 
     def constant(self, values: ArrayLike, dtype: Any) -> str:
         """Append a constant; return its name."""
-        from onnx import numpy_helper
-
-        name = self._name("constant")
-        self.initializers.append(numpy_helper.from_array(np.asarray(values, dtype), name))
+        name, made = self._name("constant"), np.asarray(values, dtype)
+        self.initializers.append(self._onnx.numpy_helper.from_array(made, name))
         return name
 
     def ints(self, *values: int) -> str:
@@ -66,20 +65,14 @@ class Nodes:
 
     def call(self, function: str, prefix: str, *sources: str) -> str:
         """Append a call of a function that :func:`function_of` made; return its output."""
-        from onnx import helper
-
-        made = f"{prefix}outputs"
-        node = helper.make_node(
-            function, [*sources], [made], name=f"{prefix}call", domain=FUNCTIONS
-        )
-        self.nodes.append(node)
+        made, name = f"{prefix}outputs", f"{prefix}call"
+        make = self._onnx.helper.make_node
+        self.nodes.append(make(function, [*sources], [made], name=name, domain=FUNCTIONS))
         return made
 
     def graph(self, name: str, inputs: list[Any], outputs: list[Any]) -> GraphProto:
         """Return everything as one graph."""
-        from onnx import helper
-
-        return helper.make_graph(self.nodes, name, inputs, outputs, self.initializers)
+        return self._onnx.helper.make_graph(self.nodes, name, inputs, outputs, self.initializers)
 
     def _name(self, what: str) -> str:
         self._made += 1
