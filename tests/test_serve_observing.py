@@ -362,6 +362,20 @@ def test_another_cascade_begins_anew_and_the_same_goes_on(cascade):
     observed(cascade, work, load=lambda: Runner(served[0], threads=1))
 
 
+def test_a_cascade_that_cannot_be_served_leaves_the_alarms_of_the_one_before(cascade):
+    served = [cascade]
+
+    async def work(server: Observed) -> None:
+        served[0] = embedded(Cascade.of(["nano", "tiny", "small"], [0.9, 0.9]))
+        with pytest.raises(CascadeError, match="max_batch"):
+            await server.serving.swap()
+        await server.infer(IMAGES[:32])
+        found = await server.get("/alarms")
+        assert (found["samples"], found["cascade"]) == (32, str(cascade))
+
+    observed(cascade, work, load=lambda: Runner(served[0], threads=1), max_batch=(8, 8))
+
+
 async def until_decided(server: Observed, samples: int) -> Any:
     while (found := (await server.get("/alarms"))["shadow"])["samples"] < samples:
         await asyncio.sleep(0.01)

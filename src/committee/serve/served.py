@@ -204,9 +204,12 @@ class Serving:
         )
         exits = ExitCounts(len(runner.cascade.stages))
         version = version_of(runner.cascade)
+        stages = stages_of(runner)
+        settings.check_stages(stages.queues)
+        # Observers turn to the new cascade, so nothing may fail after them.
         observers = [each.watching(runner, version) for each in self.observers]
         scheduler = Scheduler(
-            stages_of(runner), runner.explained_rows, settings, [*observers, exits], self.tracing
+            stages, runner.explained_rows, settings, [*observers, exits], self.tracing
         )
         return ServedCascade(settings.name, version, runner, reader, scheduler, exits, observers)
 
