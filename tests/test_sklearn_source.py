@@ -206,3 +206,32 @@ def test_classes_that_count_in_another_order(tmp_path):
         text = f'task = "classification"\nclasses = {classes}\n{model}'
         (tmp_path / "pool.toml").write_text(text.replace("'", '"'))
         assert read_pool_file(tmp_path / "pool.toml").models[0].columns == columns
+
+
+@pytest.mark.parametrize("framed", [True, False])
+def test_text_is_no_number_among_categories(framed, tmp_path, monkeypatch, capsys):
+    """An encoder that ignores unknown categories would give the same answer to every row."""
+    pandas = pytest.importorskip("pandas")
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder
+
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    floor, label = rng.integers(0, 4, 200), rng.integers(0, 2, 200)
+    x = pandas.DataFrame({"floor": floor}) if framed else floor[:, None]
+    encoder = OneHotEncoder(handle_unknown="ignore")
+    estimator = make_pipeline(encoder, LogisticRegression()).fit(x, label == (floor > 1))
+    skops.dump(estimator, "one.skops")
+    rows = [f"{i},{each},{each > 1!s}" for i, each in enumerate(floor.tolist())]
+    (tmp_path / "val.csv").write_text("id,floor,label\n" + "\n".join(rows))
+    pool = 'task = "classification"\nclasses = ["False", "True"]\n[[model]]\nname = "one"\n'
+    pool += 'source = "sklearn:one.skops"\ninput = ["floor"]\ncosts.ms = 1\n'
+    (tmp_path / "pool.toml").write_text(pool)
+    words = ["predict", "pool.toml", "--data", "val.csv", "--split", "val"]
+    assert main(words) == 2
+    assert "numbers as categories of 'floor', which come as text" in capsys.readouterr().err
+    (tmp_path / "pool.toml").write_text(pool + 'dtype = { floor = "int64" }\n')
+    assert main(words) == 0
+    found = cm.Pool.load("predictions/val").outputs["one"].values
+    np.testing.assert_allclose(found, estimator.predict_proba(x), rtol=1e-6)

@@ -7,7 +7,7 @@ if the user names the file.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,6 +24,8 @@ from committee.spec.record import Record
 from committee.text import first_line, listed
 
 _ENDING = ".skops"
+# How deeply estimators may be nested in each other.
+_DEPTH = 12
 # Types of scikit-learn that index memory by what a file says.
 _TREES = (
     "sklearn.tree._tree.Tree",
@@ -172,6 +174,31 @@ def _features(where: str, spec: ModelSpec, estimator: Any) -> tuple[list[str] | 
     return names, list(field.columns) if field.row else names
 
 
+def _encoders(estimator: Any, depth: int = 0) -> Iterator[Any]:
+    """Yield the encoders of categories in a fitted estimator, such as OneHotEncoder."""
+    if hasattr(estimator, "categories_"):
+        yield estimator
+    parts = estimator if isinstance(estimator, list | tuple) else ()
+    if hasattr(estimator, "get_params"):
+        # Fitted parts, which end in _, not the settings that they were made from.
+        own = vars(estimator)
+        parts = [own[name] for name in own if name.endswith("_") or name == "steps"]
+    for part in parts if depth < _DEPTH else ():
+        yield from _encoders(part, depth + 1)
+
+
+def _of_numbers(estimator: Any, columns: Sequence[str]) -> set[str]:
+    """Return the columns whose categories were numbers when an estimator was fitted."""
+    found = set()
+    for encoder in _encoders(estimator):
+        count = len(encoder.categories_)
+        usual = columns if len(columns) == count else [""] * count
+        names = getattr(encoder, "feature_names_in_", usual)
+        pairs = zip(names, encoder.categories_, strict=False)
+        found |= {str(name) for name, each in pairs if np.asarray(each).dtype.kind in "iuf"}
+    return found
+
+
 class _Estimator:
     """A fitted estimator; columns of its outputs are in the order of the pool's classes.
 
@@ -205,14 +232,31 @@ class _Estimator:
             )
         self._answer = getattr(estimator, method)
         self._names, self._given = _features(self._where, spec, estimator)
+        self._of_numbers = _of_numbers(estimator, spec.record.columns)
         self.classes, self.states = _names(getattr(estimator, "classes_", None)), ""
 
     def __call__(self, batch: Any) -> Array:
         """See :class:`committee.models.base.Model`."""
+        self._refuse_text(batch)
         values = np.asarray(self._answer(self._framed(batch)))
         if values.ndim == 1:  # of two classes: how far on the side of the second
             values = np.stack([np.zeros_like(values), values], axis=1)
         return values[:, self._columns] if self._columns else values
+
+    def _refuse_text(self, batch: Any) -> None:
+        """Refuse text where categories are numbers: an encoder may take it for an unknown one."""
+        if not self._of_numbers or not isinstance(batch, list):
+            return
+        row = (
+            batch[0] if isinstance(batch[0], Mapping) else dict.fromkeys(self._of_numbers, batch[0])
+        )
+        wrong = sorted(name for name in self._of_numbers if isinstance(row.get(name), str))
+        if wrong:
+            types = ", ".join(f'{name} = "int64"' for name in wrong)
+            raise ModelError(
+                f"{self._where}: was fitted on numbers as categories of {listed(wrong)}, which "
+                f"come as text here. Write dtype = {{ {types} }} in its [[model]], or float64"
+            )
 
     def _framed(self, batch: Any) -> Any:
         """Return a batch as the estimator was fitted: a frame with names, rows, or a list."""
