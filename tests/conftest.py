@@ -20,6 +20,9 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 import pytest  # noqa: E402  # after the threads are set
 from hypothesis import settings  # noqa: E402
 
+# What a process wrote outlives it without being synced; tests of power cuts watch the syncs.
+os.fsync = lambda _: None
+
 # Programs in the background have interrupts ignored, and hand that on to those that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -702,7 +702,6 @@ def test_few_syncs_however_many_rows(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_an_import_that_dies_at_any_event_is_made_good(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "fsync", lambda _: None)
     np.save(tmp_path / "a.npy", np.random.default_rng(0).normal(size=(5 * 256 + 9, 2)))
 
     def run(store: Path) -> None:

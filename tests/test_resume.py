@@ -57,12 +57,6 @@ class Crash(BaseException):
     """The power is gone: nothing that the code catches."""
 
 
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a process wrote outlives it without being synced; only a power cut asks for that."""
-    monkeypatch.setattr(os, "fsync", lambda _: None)
-
-
 class Disk:
     """Lets the first events pass that change the disk, then dies, and stays dead.
 
@@ -104,7 +98,7 @@ class Disk:
 
     @staticmethod
     def _sync(_: int) -> None:
-        """Nothing: see _quick."""
+        """Do nothing, as conftest.py does."""
 
 
 def is_file(descriptor: int) -> bool:

@@ -38,12 +38,6 @@ ENDINGS = (".csv", ".jsonl", ".parquet")
 ROWS = 40
 
 
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a process wrote outlives it without being synced."""
-    monkeypatch.setattr(os, "fsync", lambda _: None)
-
-
 @dataclass
 class World:
     """Two cascades of other stages, and what each gives, by the ending of its file."""
