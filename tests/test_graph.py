@@ -401,7 +401,8 @@ def test_the_runner_opens_it(tmp_path: Path) -> None:
     image = some_images(1)[0]
     told, expected = runner(image), own(image)
     assert told.confidence == pytest.approx(expected.confidence)
-    assert replace(told, confidence=0) == replace(expected, confidence=0)
+    for name in ("class_index", "class_name", "stage", "cost"):
+        assert getattr(told, name) == getattr(expected, name)
     assert runner.cascade == cascade
     assert len(runner.decide(some_images(0)).stage) == 0
     assert str(FOLDER) not in (tmp_path / "cascade.onnx").read_bytes().decode("latin-1")
