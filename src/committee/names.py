@@ -160,11 +160,11 @@ def unknown(what: str, strange: Sequence[str], classes: Sequence[str]) -> str:
     names = list(dict.fromkeys(strange))
     alike = next((text for n in names[:20] for c in classes if (text := difference(n, c))), "")
     near = difflib.get_close_matches(tidy(names[0]), [tidy(c) for c in classes], 1)
-    hint = f"; {alike}" if alike else f"; did you mean {near[0]!r}?" if near else ""
+    hint = f"; {alike}." if alike else f"; did you mean {near[0]!r}?" if near else "."
     known = listed(classes) if classes else "unnamed"
     are = "are no classes" if what.endswith("s") else "is no class"
     return (
-        f"{what} {listed(names)} {are} of the models, which are {known}{hint}. "
+        f"{what} {listed(names)} {are} of the models, which are {known}{hint} "
         f"Name {what.removesuffix('s')}s and classes alike: the models' are in the pool "
         "file's classes, or in --classes of committee import"
     )

@@ -81,7 +81,8 @@ def _wrapped(text: str) -> list[str]:
 def say_notes(notes: Iterable[str]) -> None:
     """Write notes, without their Markdown backticks."""
     for note in notes:
-        say_wrapped(f"Note: {note.replace('`', '').removesuffix('.')}.")
+        text = note.replace("`", "").removesuffix(".")
+        say_wrapped(f"Note: {text}{'' if text.endswith('?') else '.'}")
 
 
 class Notes(list[str]):

@@ -83,7 +83,10 @@ class Samples:
             )
         if len(set(self.ids)) != len(self.ids):
             twice = Counter(self.ids).most_common(1)[0][0]
-            raise MisalignedError(f"samples of {self.split!r}: id {twice!r} stands twice")
+            raise MisalignedError(
+                f"samples of {self.split!r}: id {twice!r} stands twice; give each sample an id of "
+                "its own"
+            )
         if self.content is not None and len(self.content) != len(self.ids):
             raise MisalignedError(
                 f"samples of {self.split!r}: {len(self.ids)} ids but {len(self.content)} digests"
