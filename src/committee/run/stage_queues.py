@@ -168,6 +168,7 @@ class StageQueues:
         self._later = recipes_from(cascade, specs)
         self._queues: list[deque[_Waiting]] = [deque() for _ in cascade.stages]
         self._flows: dict[int, _Waiting] = {}
+        self._waiting = [0] * len(cascade.stages)
         # How many samples reached each stage; none goes beyond the last.
         self._reached = np.zeros(len(cascade.stages) + 1, np.int64)
 
@@ -192,7 +193,7 @@ class StageQueues:
 
     def waiting(self, stage: int) -> int:
         """Return how many samples wait at a stage."""
-        return sum(len(each.todo) for each in self._queues[stage])
+        return self._waiting[stage]
 
     def next_flow(self, stage: int) -> int | None:
         """Return the first number of the flow that has waited longest at a stage, if any."""
@@ -202,7 +203,7 @@ class StageQueues:
     def take(self, stage: int, most: int) -> StageBatch:
         """Take the samples that have waited longest at a stage."""
         pieces: list[_Piece] = []
-        queue = self._queues[stage]
+        queue, before = self._queues[stage], most
         while most and queue:
             each = queue[0]
             some, each.todo = each.todo[:most], each.todo[most:]
@@ -211,6 +212,7 @@ class StageQueues:
             most -= len(some)
             if not len(each.todo):
                 queue.popleft()
+        self._waiting[stage] -= before - most
         return StageBatch(stage, self._cascade.stages[stage].models, pieces)
 
     def give(self, batch: StageBatch, outputs: Answers) -> Iterator[Exits]:
@@ -246,6 +248,7 @@ class StageQueues:
         each.dropped.update(rows)
         kept = each.undropped(each.todo)
         if len(kept) < len(each.todo):
+            self._waiting[each.request.stage] -= len(each.todo) - len(kept)
             each.todo = kept
             if not len(kept):
                 self._queues[each.request.stage].remove(each)
@@ -255,6 +258,7 @@ class StageQueues:
         stage = each.request.stage
         self._flows[each.first] = each
         self._queues[stage].append(each)
+        self._waiting[stage] += len(each.todo)
         self._reached[stage] += len(each.batch)
 
     def _settle(self, each: _Waiting) -> Iterator[Exits]:

@@ -292,7 +292,7 @@ class Scheduler:
             news = self._given(batch, answer, failed)
             news.contexts = [call.context for call in calls]
             news.batch = batch.stage, len(batch), waited, seconds
-            if any(map(self._waiting, range(self._stages.queues))):
+            if len(self._workers) > 1 and any(map(self._waiting, range(self._stages.queues))):
                 self._changed.notify()
         return news
 
