@@ -47,13 +47,15 @@ class Metrics(Observer):
             name = f"committee_{name}"
             return Histogram(name, text, [label], registry=registry, buckets=buckets)
 
-        self._requests = counter("requests", "Requests that were answered.", "route", "code")
-        self._request = histogram(
-            "request_seconds", "Seconds that a request took.", "route", _SECONDS
+        self._requests = _children(
+            counter("requests", "Requests that were answered.", "route", "code")
         )
-        self._exits = _of_stages(counter("exits", "Samples that exited.", "stage"))
-        self._failures = _of_stages(counter("failed_samples", "Samples that failed.", "stage"))
-        self._cost = counter("cost", "Cost of the models that ran, in its unit.", "unit")
+        self._request = _children(
+            histogram("request_seconds", "Seconds that a request took.", "route", _SECONDS)
+        )
+        self._exits = _children(counter("exits", "Samples that exited.", "stage"))
+        self._failures = _children(counter("failed_samples", "Samples that failed.", "stage"))
+        self._cost = _children(counter("cost", "Cost of the models that ran, in its unit.", "unit"))
         size = histogram("batch_size", "Samples of a batch.", "stage", _SIZES)
         queue = histogram(
             "queue_seconds", "Seconds that the samples of a batch waited.", "stage", _SECONDS
@@ -61,7 +63,7 @@ class Metrics(Observer):
         model = histogram(
             "model_seconds", "Seconds that the models of a batch ran.", "stage", _SECONDS
         )
-        self._batch = [_of_stages(each) for each in (size, queue, model)]
+        self._batch = [_children(each) for each in (size, queue, model)]
         gauge("pending_samples", "Samples that wait for a decision.").set_function(pending)
         self._expected = gauge("expected_exit_ratio", "Share of exits that was certified.", "stage")
         self._alarm = gauge("alarm", "1 if a monitor raised its alarm.", "monitor")
@@ -105,12 +107,12 @@ class Metrics(Observer):
         """See :class:`Observer`."""
         (self._failures if failed else self._exits)(stage).inc()
         if cost is not None:
-            self._cost.labels(self._unit).inc(cost)
+            self._cost(self._unit).inc(cost)
 
     def answered(self, route: str, status: int, seconds: float, samples: int) -> None:
         """See :class:`Observer`."""
-        self._requests.labels(route, status).inc()
-        self._request.labels(route).observe(seconds)
+        self._requests(route, status).inc()
+        self._request(route).observe(seconds)
 
     def monitored(self, reading: Reading) -> None:
         """Show what a monitor reads."""
@@ -131,11 +133,7 @@ class Metrics(Observer):
         return Response(generate_latest(self.registry), media_type=CONTENT_TYPE_LATEST)
 
 
-def _of_stages(metric: Any) -> Callable[[int], Any]:
-    """Return what finds the child of a stage, of which there are few, without a lock."""
-
-    @cache
-    def child(stage: int) -> Any:
-        return metric.labels(stage)
-
-    return child
+def _children(metric: Any) -> Callable[..., Any]:
+    """Return what finds the child of labels, of which there are few, without a lock."""
+    found: Callable[..., Any] = cache(metric.labels)
+    return found
