@@ -12,6 +12,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+# Few objects are in cycles, least of all while modules are imported.
+gc.set_threshold(20_000, 20, 20)
+
 # Two workers on two cores: more threads would only wait for each other. Libraries read this when
 # they are imported, as does every program that a test starts.
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -99,12 +102,8 @@ def browser() -> Iterator[Any]:
 
 
 def pytest_collection_finish() -> None:
-    """Keep the garbage collector from walking again and again over what was imported.
-
-    Few objects of tests are in cycles, so it need not look for them so often either.
-    """
+    """Keep the garbage collector from walking again and again over what was imported."""
     gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
 
 
 class _BeforeTorchvision(MetaPathFinder):
