@@ -658,7 +658,7 @@ def test_the_page_begins_with_the_promise(
         )
         record = cascade.certificate
         assert cells["Level"] == "90 %"
-        assert cells["Bound reached"] == "−8.00 points"
+        assert cells["Lower bound"] == "−8.00 points"
         assert cells["Only huge.v2 is correct on"] == f"{record.losses} samples"
         assert cells["Tested on"] == f"{record.samples} samples of val"
         assert cells["On test"].startswith(("kept; ", "broken; ", "cannot tell"))

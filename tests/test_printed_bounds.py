@@ -125,7 +125,7 @@ def test_the_table_of_gaps(bound: float, level: float) -> None:
 @given(DIFFERENCES, st.floats(1, 1e9), st.floats(1e-6, 0.5))
 def test_the_figures_of_a_difference(bound: float, cost: float, margin: float) -> None:
     figures = figures_of(lower_bound=bound, margin=margin, max_cost=cost, cost_bound=0.9 * cost)
-    assert number(figures["Bound reached"]) <= 100 * bound + NOISE
+    assert number(figures["Lower bound"]) <= 100 * bound + NOISE
     most, reached = map(number, figures["Cost promised"].split("bound"))
     assert most >= cost * (1 - NOISE)
     assert reached >= 0.9 * cost * (1 - NOISE)
@@ -136,7 +136,7 @@ def test_the_figures_of_a_difference(bound: float, cost: float, margin: float) -
 def test_the_figures_of_a_share(bound: float, margin: float) -> None:
     for promise, words, goal in (("at least", " of ", margin), ("agreement", " on ", 1 - margin)):
         figures = figures_of(lower_bound=bound, margin=margin, promise=promise)
-        assert number(figures["Bound reached"]) <= 100 * bound + NOISE
+        assert number(figures["Lower bound"]) <= 100 * bound + NOISE
         assert number(figures["Promise"].split(words)[-1]) <= 100 * goal + NOISE
 
 

@@ -42,10 +42,10 @@ def watch(
     ] = None,
     as_json: opt.AsJson = False,
 ) -> None:
-    """Raise an alarm if samples exit, score or fail other than those that certified.
+    """Raise an alarm if new samples exit, score or fail unlike the certifying ones.
 
-    No labels are needed. Exit code 1 says that there was an alarm. Rows are taken in their order,
-    as they came; neighbours that depend on each other, such as frames of a film, raise alarms.
+    No labels are needed. Exit code 1 says that there was an alarm. Rows must be in the order in
+    which samples came. Samples that depend on each other, such as frames of a film, raise alarms.
 
     Example: committee watch c.json results.parquet --tau 0.02
     """

@@ -52,7 +52,7 @@ def certificate_figures(certificate: Certificate) -> Iterator[tuple[str, str]]:
     own = certificate.record
     yield "Promise", _promise(own)
     yield "Level", level_text(own.level)
-    yield "Bound reached", _figure(own, own.lower_bound, "down")
+    yield "Lower bound", _figure(own, own.lower_bound, "down")
     if not certificate.is_reference:
         yield "On the samples that tested", _figure(own, own.estimate)
     if own.wins is not None and own.losses is not None:
