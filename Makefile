@@ -97,8 +97,8 @@ bench-import: $(VENV)/ready
 bench-export: $(VENV)/ready
 	$(BIN)/python benchmarks/export.py
 
-# The server under load beside the largest model, other ways and the offline limit; QUICK=--quick takes a
-# minute, SOAK="--soak 30" watches its memory. Writes benchmarks/results/serve.json and serve.md.
+# The server under load beside the largest model, other ways and the offline limit; QUICK=--quick takes a few
+# minutes, SOAK="--soak 30" watches its memory. Writes benchmarks/results/serve.json and serve.md.
 bench-serve: $(VENV)/ready
 	$(BIN)/python benchmarks/serve.py $(QUICK) $(SOAK)
 

@@ -6,7 +6,7 @@ import asyncio
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ import small_world
 from committee import Cascade, Runner
 from committee.models.pool_file import read_pool_file
 from committee.serve.app import make_app
+from committee.serve.grpc import grpc_server
 from committee.serve.observing import observers_of
 from committee.serve.served import Serving
 from committee.serve.settings import Observing, Settings
@@ -59,15 +60,18 @@ def served(
         serving, routes = Serving(load, Settings(**settings)), []
         if observing is not None:
             serving.observers, routes = observers_of(observing, serving, lambda _: None)
-        try:
-            await serving.swap()
-            config = uvicorn.Config(
-                make_app(serving, routes), lifespan="off", log_config=None, ws="none"
-            )
-            servers.append(uvicorn.Server(config))
-        finally:
-            ready.set()
-        await servers[0].serve(sockets=[bound])
+        async with AsyncExitStack() as stack:
+            try:
+                await serving.swap()
+                if serving.settings.grpc_port is not None:
+                    await stack.enter_async_context(grpc_server(serving))
+                config = uvicorn.Config(
+                    make_app(serving, routes), lifespan="off", log_config=None, ws="none"
+                )
+                servers.append(uvicorn.Server(config))
+            finally:
+                ready.set()
+            await servers[0].serve(sockets=[bound])
         await serving.stop()
 
     thread = threading.Thread(target=asyncio.run, args=(run(),))
