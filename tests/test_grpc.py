@@ -199,6 +199,7 @@ def test_what_is_served_is_told(server: Server) -> None:
             "INVALID_ARGUMENT",
             "no output 'klass'",
         ),
+        ({"parameters": {"max_stage": 3}}, "INVALID_ARGUMENT", "none of the 2 stages"),
         ({"parameters": {"max_stages": 1}}, "INVALID_ARGUMENT", "no parameter 'max_stages'"),
         ({"inputs": [images_input(np.zeros((1400, 28, 28), np.uint8))]}, "RESOURCE_EXHAUSTED", ""),
         ({"compression_algorithm": "gzip"}, "UNIMPLEMENTED", ""),
@@ -214,6 +215,13 @@ def test_what_cannot_be_answered_has_the_code_of_its_kind(
     assert code_of(caught) == code
     assert told in caught.value.message()
     assert server.pending == 0
+
+
+def test_methods_that_are_not_served_say_which_are(server: Server) -> None:
+    with pytest.raises(InferenceServerException, match="ModelConfig is not served here") as caught:
+        server.client.get_model_config("cascade")
+    assert code_of(caught) == "UNIMPLEMENTED"
+    assert "ModelInfer" in caught.value.message()
 
 
 def test_a_sample_that_fails_does_so_alone(server: Server) -> None:
@@ -281,8 +289,12 @@ def test_a_token_is_needed_for_all_but_probes(start: Callable[..., Server]) -> N
     assert client.is_server_live()
     assert client.is_server_ready()
     given = [images_input(IMAGES[:1])]
-    for headers in (None, {"authorization": "Bearer other"}, {"authorization": "s3cret"}):
-        with pytest.raises(InferenceServerException, match="a token is needed") as caught:
+    for headers, told in (
+        (None, "a token is needed"),
+        ({"authorization": "Bearer other"}, "the token is not right"),
+        ({"authorization": "s3cret"}, "a token is needed"),
+    ):
+        with pytest.raises(InferenceServerException, match=told) as caught:
             client.infer("cascade", given, headers=headers)
         assert code_of(caught) == "UNAUTHENTICATED"
     assert client.infer("cascade", given, headers={"authorization": "Bearer s3cret"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import signal
 import socket
@@ -66,7 +67,7 @@ def test_the_public_client_gets_the_decisions_of_the_runner(
     assert client.is_model_ready("cascade", version)
     about = client.get_model_metadata("cascade")
     assert about["versions"] == [version]
-    assert about["inputs"] == [{"name": "images", "datatype": "UINT8", "shape": [-1, -1, -1, 3]}]
+    assert about["inputs"] == [{"name": "images", "datatype": "UINT8", "shape": [-1, -1, -1, -1]}]
     names = ["class", "label", "confidence", "stage", "cost", "probabilities"]
     assert set(names) <= {each["name"] for each in about["outputs"]}
     wanted = [triton.InferRequestedOutput(name, binary_data=binary) for name in names]
@@ -146,6 +147,12 @@ def test_images_are_classified_as_people_send_them(client: httpx.Client, runner:
     several = client.post("/classify?top_k=1&max_stage=0", files=files).json()
     assert several[1] == {"error": "no JPEG or PNG image"}
     assert [each[0]["stage"] for each in (several[0], *several[2:])] == [0, 0, 0]
+    made = [runner(image) for image in IMAGES[:3]]
+    limited = [each[0]["limited"] for each in (several[0], *several[2:])]
+    assert limited == [each.stage > 0 for each in made]
+    asked = {"inputs": base64.b64encode(file_of(IMAGES[0])).decode()}
+    asked["parameters"] = {"max_stage": 0, "top_k": 1}
+    assert client.post("/classify", json=asked).json() == several[0]
 
 
 def tensor(images: Any, **own: Any) -> dict[str, Any]:
@@ -168,10 +175,10 @@ JSON = {"content-type": "application/json"}
         (("POST", INFER, {"content": b"{"}), 400, "request"),
         (("POST", INFER, {"json": {**ONE, "outputs": [{"name": "clas"}]}}), 400, "'class'"),
         (("POST", INFER, {"json": {**ONE, "parameters": {"max_stag": 1}}}), 400, "'max_stage'"),
-        (("GET", INFER, {}), 405, "Method Not Allowed"),
+        (("GET", INFER, {}), 405, "is asked by POST, not GET"),
         (("GET", "/v2/models/other", {}), 404, "'cascade' is served"),
         (("GET", "/v2/models/cascade/versions/0", {}), 404, "no version '0'"),
-        (("GET", "/nothing", {}), 404, "Not Found"),
+        (("GET", "/nothing", {}), 404, "'/nothing' is not served here; /openapi.json lists"),
         (("POST", INFER, {"content": bytes(2**20 + 1)}), 413, "the body is above 1,048,576 bytes"),
         (("POST", INFER, {"content": b"x", "headers": {"content-type": "image/png"}}), 415, "type"),
         (
@@ -191,6 +198,18 @@ JSON = {"content-type": "application/json"}
             422,
             "10,000",
         ),
+        (("POST", "/classify?max_stge=0", {"content": b""}), 400, "Did you mean 'max_stage'?"),
+        (("POST", "/classify?topk=3", {"content": b""}), 400, "Did you mean 'top_k'?"),
+        (("POST", "/classify?top_k=1&top_k=2", {"content": b""}), 400, "top_k stands twice"),
+        (("POST", f"{INFER}?max_stage=0", {"json": ONE}), 400, "send parameters in the body"),
+        (("POST", "/classify", {"json": {"inputs": "", "max_stage": 0}}), 400, "max_stage"),
+        (
+            ("POST", "/classify?max_stage=3", {"content": file_of(IMAGES[0])}),
+            400,
+            "max_stage: 3 is none of the 3 stages, which count from 0",
+        ),
+        (("POST", INFER, {"json": {**ONE, "parameters": {"max_stage": 3}}}), 400, "max_stage: 3"),
+        (("GET", "/v2/models/cascade/config", {}), 404, "is not served here"),
         (("POST", "/classify?top_k=0", {"content": b""}), 400, "top_k: must be a whole number"),
         (
             ("POST", INFER, {"json": ONE, "headers": {"X-Request-Timeout-Ms": "soon"}}),
@@ -271,6 +290,9 @@ def test_a_token_is_asked_for(cascade: Path, tmp_path: Path) -> None:
         for given in ({}, {"authorization": "Bearer wrong"}, {"authorization": "secret"}):
             answer = client.get("/v2", headers=given)
             assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
+            wrong = given.get("authorization", "").startswith("Bearer")
+            told = "the token is not right" if wrong else "a token is needed"
+            assert answer.json()["error"] == f"{told}: Authorization: Bearer TOKEN"
         assert client.get("/v2", headers={"authorization": "bearer secret"}).status_code == 200
 
 

@@ -141,7 +141,10 @@ def test_a_full_queue_and_a_missed_deadline(world: World) -> None:
 
         until(is_full)
         assert int(answers[-1].headers["retry-after"]) >= 1
-        assert "the queue is full: 3 samples wait" in answers[-1].json()["error"]
+        assert (
+            "the queue is full: 3 of its 3 places are taken, and 1 more"
+            in answers[-1].json()["error"]
+        )
         assert world.ask(0, 0, 0, 0).status_code == 413
         world.open()
         assert held.result().status_code == waiting.result().status_code == 200

@@ -171,7 +171,7 @@ def test_images_of_one_request_have_a_limit_together() -> None:
 @pytest.mark.parametrize(
     ("datatype", "shape", "reason"),
     [
-        ("FP32", (1, 8, 8, 3), "must be UINT8 [N, H, W, 3] or [N, H, W]"),
+        ("FP32", (1, 8, 8, 3), "must be UINT8 [N, H, W, 3], [N, H, W, 1] or [N, H, W]"),
         ("UINT8", (1, 8, 8, 4), "not UINT8 [1, 8, 8, 4]"),
         ("UINT8", (8,), "not UINT8 [8]"),
         ("UINT8", (8, 8, 3), "looks like one image; its number comes first: [1, 8, 8, 3]"),
@@ -241,6 +241,15 @@ def test_a_record_that_fits_no_model_has_a_reason() -> None:
     lists = columns("x", x="float32").records([{"x": [1, 2]}, {"x": [1]}, {"x": [[1], [2, 3]]}])
     assert lists.rows == (0,)
     assert lists.failed[1] == "has the shape (1,), where others have (2,)"
+
+
+def test_a_value_that_is_no_text_is_doubted_where_models_leave_the_type_open() -> None:
+    two = columns("text", "stars", stars="float32")
+    assert two.doubt({"text": 5, "stars": 1}) == "'text' may have to be text, and is a number"
+    assert two.doubt({"text": None, "stars": 1}) == "'text' may have to be text, and is null"
+    assert two.doubt({"text": "good", "stars": 1}) == ""
+    assert columns("text").doubt(["a"]) == "'text' may have to be text, and is a list"
+    assert READER.doubt(np.zeros((8, 8, 3))) == ""
 
 
 def test_a_file_is_no_record_of_columns() -> None:

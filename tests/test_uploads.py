@@ -72,16 +72,29 @@ def test_a_form_has_any_number_of_files() -> None:
         (b"", FORM, 400, "its end is missing"),
         (form(b"x")[:-8], FORM, 400, "its end is missing"),
         (b"--cut--\r\n", FORM, 400, "the request has no sample"),
-        (form(b"x", disposition='form-data; name="top_k"'), FORM, 400, "'top_k' is no file"),
+        (
+            form(b"x", disposition='form-data; name="top_k"'),
+            FORM,
+            400,
+            "in the address: /classify?top_k=3",
+        ),
         (form(b"x", disposition="form-data"), FORM, 400, "is no file; send each"),
         (form(*[b"x"] * 5), FORM, 413, "too many files; 4 may be sent"),
         (form(b"x"), "multipart/form-data", 400, "form: "),
         (b"no form", FORM, 400, "form: "),
+        (b"x", "image/webp", 415, "send image/jpeg, image/png, multipart/form-data or"),
         (b"x", "video/mp4", 415, "send image/jpeg, image/png, multipart/form-data or"),
         (b"{", "application/json", 400, "request: no valid JSON"),
         ([1], "application/json", 415, "or its base64"),
         ({"inputs": [1]}, "application/json", 400, "each must be the base64"),
         ({"inputs": "", "parameters": {"top_k": 0}}, "application/json", 400, "top_k must be"),
+        (
+            {"inputs": "", "parameters": {"topk": 1}},
+            "application/json",
+            400,
+            "Did you mean 'top_k'?",
+        ),
+        ({"inputs": "", "max_stage": 0}, "application/json", 400, "no parameter 'max_stage'"),
         (b" " * 10_001, "application/json", 413, "10,001 bytes of JSON; 10,000 may be sent"),
     ],
 )
@@ -95,8 +108,15 @@ def test_what_cannot_be_read_is_one_line(
 
 def test_clients_of_hugging_face_send_base64() -> None:
     text = base64.b64encode(png()).decode()
-    one = read({"inputs": text, "parameters": {"top_k": 2, "other": 1}}, "application/json")
-    assert (one.several, one.samples.failed, one.top_k) == (False, {}, 2)
+    one = read(
+        {
+            "inputs": text,
+            "parameters": {"top_k": 2, "max_stage": 1},
+            "options": {"wait_for_model": True},
+        },
+        "application/json",
+    )
+    assert (one.several, one.samples.failed, one.top_k, one.max_stage) == (False, {}, 2, 1)
     two = read({"inputs": [text, "/etc/passwd"]}, "application/json")
     assert (two.several, two.samples.rows) == (True, (0,))
 

@@ -110,10 +110,13 @@ def explanation(made: Decision, cascade: Cascade, limit: int | None) -> str:
     return f"{where}: {score} reaches {stage.threshold:.4g}"
 
 
-def labels_with_scores(runner: Runner, served: Served, top: int) -> list[dict[str, Any]]:
+def labels_with_scores(
+    runner: Runner, served: Served, top: int, limit: int | None = None
+) -> list[dict[str, Any]]:
     """Return the likeliest labels of a sample, as Hugging Face's image classification does.
 
-    Each also says where the sample exited, at which confidence and cost.
+    Each also says where the sample exited, at which confidence and cost; where a request limits
+    the stages, also whether the sample would have gone on.
 
     Raises:
         RequestError: 422 with the reason if the sample failed.
@@ -122,6 +125,7 @@ def labels_with_scores(runner: Runner, served: Served, top: int) -> list[dict[st
     if made is None:
         raise RequestError(served.reason, 422)
     about = {"stage": made.stage, "confidence": made.confidence, "cost": made.cost}
+    about |= {} if limit is None else {"limited": is_limited(made, runner.cascade, limit)}
     if _kind(runner) is None or served.values is None:
         return [{"label": made.class_name, "score": made.confidence, **about}]
     shares, first = _shares(runner, served.values[None])[0], made.class_index

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Collection, Sequence
 from typing import Any, TypeVar
 
 from starlette.applications import Starlette
@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from committee.errors import CommitteeError, RequestError
+from committee.errors import CommitteeError, RequestError, UnknownNameError
 from committee.serve.answers import labels_with_scores
 from committee.serve.edge import BROKEN, Edge, Log
 from committee.serve.inference import LARGE, check_model, decided, in_thread, metadata_of
@@ -23,6 +23,7 @@ from committee.serve.openapi import openapi
 from committee.serve.page import about, page
 from committee.serve.served import ServedCascade, Serving
 from committee.serve.settings import Settings
+from committee.serve.tensors import named
 from committee.serve.uploads import read_body
 from committee.version import __version__
 
@@ -115,6 +116,8 @@ async def about_model(request: Request) -> Response:
 
 async def infer(request: Request) -> Response:
     """Decide on samples that are sent as tensors."""
+    if request.query_params:
+        raise RequestError("the query is not read here; send parameters in the body")
     with _serving(request).use() as served:
         _check_model(request, served)
         _check_type(request.headers)
@@ -131,6 +134,7 @@ async def infer(request: Request) -> Response:
 
 async def classify(request: Request) -> Response:
     """Decide on images as files, one or several, or on records in JSON."""
+    _check_query(request, ("top_k", "max_stage"))
     top = _number(request, "top_k", None, 1, 10_000)
     last = _number(request, "max_stage", None, 0, 10_000)
     with _serving(request).use() as served:
@@ -140,16 +144,17 @@ async def classify(request: Request) -> Response:
         size = len(body) if served.reader.task.records else LARGE
         upload = await in_thread(size, read_body, body, kind, served.reader)
         scope = request.scope["committee"]
+        last = upload.max_stage if last is None else last
         work = decided(served, upload.samples, scope, last, True, _deadline(request))
         made = await _while_connected(request, work)
         top = top or upload.top_k or _TOP
         if not upload.several:
-            return JSONResponse(labels_with_scores(served.runner, made[0], top))
+            return JSONResponse(labels_with_scores(served.runner, made[0], top, last))
         return JSONResponse(
             [
                 {"error": each.reason}
                 if each.reason
-                else labels_with_scores(served.runner, each, top)
+                else labels_with_scores(served.runner, each, top, last)
                 for each in made
             ]
         )
@@ -246,6 +251,17 @@ def _deadline(request: Request) -> float | None:
     return None if milliseconds is None else milliseconds / 1000
 
 
+def _check_query(request: Request, known: Collection[str]) -> None:
+    """Refuse a query that nobody knows: a limit that is misspelt would not hold."""
+    names = [name for name, _ in request.query_params.multi_items()]
+    for name in names:
+        if name not in known:
+            error = UnknownNameError.of("query", "parameter", name[:60], known)
+            raise RequestError(str(error))
+        if names.count(name) > 1:
+            raise RequestError(f"query: {name} stands twice")
+
+
 def _number(
     request: Request, name: str, usual: int | None, least: int, most: int, header: bool = False
 ) -> Any:
@@ -298,7 +314,13 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return JSONResponse({"error": error.detail}, error.status_code, headers=error.headers)
+    text, path = error.detail, request.url.path
+    if error.status_code == 404:
+        text = f"{named(path)} is not served here; /openapi.json lists what is"
+    elif error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "another method")
+        text = f"{named(path)} is asked by {allowed}, not {request.method[:20]}"
+    return JSONResponse({"error": text}, error.status_code, headers=error.headers)
 
 
 async def _broken(request: Request, error: Exception) -> Response:

@@ -59,20 +59,19 @@ class Edge:
             with traced(
                 self._serving, f"{scope['method']} {scope['path']}", scope["headers"], about
             ):
-                if self._may(scope):
-                    await self._app(scope, receive, sent)
+                if problem := self._problem(scope):
+                    await _refuse(sent, f"{problem}: Authorization: Bearer TOKEN")
                 else:
-                    await _refuse(sent)
+                    await self._app(scope, receive, sent)
         finally:
             self._serving.body_bytes -= about["bytes"]
             self._tell(scope, about, time.perf_counter() - began)
 
-    def _may(self, scope: Scope) -> bool:
-        if not self._token or scope["path"] in _OPEN:
-            return True
+    def _problem(self, scope: Scope) -> str:
+        if scope["path"] in _OPEN:
+            return ""
         given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
-        scheme, _, token = given.partition(b" ")
-        return scheme.lower() == b"bearer" and hmac.compare_digest(token.strip(), self._token)
+        return token_problem(given, self._token)
 
     def _tell(self, scope: Scope, about: dict[str, Any], seconds: float) -> None:
         key = scope.get("endpoint"), frozenset(scope.get("path_params", ()))
@@ -80,6 +79,21 @@ class Edge:
         client = (scope.get("client") or [""])[0]
         asked = {"client": client, "method": scope["method"], "path": scope["path"]}
         tell(self._serving, self._log, route, asked, about, seconds)
+
+
+def token_problem(given: bytes, token: bytes) -> str:
+    """Return what is wrong with an authorization; empty if nothing is.
+
+    Args:
+        given: The header, or empty without one.
+        token: What it must bring; empty for nothing.
+    """
+    if not token:
+        return ""
+    scheme, _, brought = given.partition(b" ")
+    if scheme.lower() != b"bearer":
+        return "a token is needed"
+    return "" if hmac.compare_digest(brought.strip(), token) else "the token is not right"
 
 
 def traced(
@@ -117,8 +131,8 @@ def tell(
         log({"time": now, **asked, "ms": round(seconds * 1e3, 3), **about})
 
 
-async def _refuse(send: Send) -> None:
-    body = b'{"error":"a token is needed: Authorization: Bearer TOKEN"}'
+async def _refuse(send: Send, text: str) -> None:
+    body = json.dumps({"error": text}).encode()
     headers = [(b"content-type", b"application/json"), (b"www-authenticate", b"Bearer")]
     headers.append((b"content-length", str(len(body)).encode()))
     await send({"type": "http.response.start", "status": 401, "headers": headers})

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import hmac
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from committee.errors import CascadeError, RequestError, needing
-from committee.serve.edge import BROKEN, Log, tell, traced
+from committee.serve.edge import BROKEN, Log, tell, token_problem, traced
 from committee.serve.grpc_messages import SERVICE, answer_of, body_of, methods
 from committee.serve.inference import check_model, infer, metadata_of
 from committee.serve.oip import EXTENSION
 from committee.serve.served import Serving
 from committee.serve.settings import Settings
+from committee.text import brief
 from committee.version import __version__
 
 if TYPE_CHECKING:
@@ -97,7 +97,8 @@ async def grpc_server(serving: Serving, log: Log | None = None) -> AsyncIterator
         options=_options(settings), maximum_concurrent_rpcs=settings.max_connections
     )
     handlers = {name: _handler(serving, log, name) for name in _METHODS}
-    server.add_generic_rpc_handlers((method_handlers_generic_handler(SERVICE, handlers),))
+    known = method_handlers_generic_handler(SERVICE, handlers)
+    server.add_generic_rpc_handlers((known, _unknown_methods()))
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     try:
         port: int = server.add_insecure_port(f"{host}:{settings.grpc_port}")
@@ -163,13 +164,28 @@ def _handler(serving: Serving, log: Log | None, name: str) -> Any:
     return unary_unary_rpc_method_handler(answer, request.FromString, response.SerializeToString)
 
 
+def _unknown_methods() -> Any:
+    """Return what refuses all other methods, in gRPC's form."""
+    from grpc import GenericRpcHandler, StatusCode, unary_unary_rpc_method_handler
+
+    class Unknown(GenericRpcHandler):  # type: ignore[misc]  # grpc has no types
+        def service(self, handler_call_details: Any) -> Any:
+            path = brief(handler_call_details.method)
+
+            async def refuse(message: Any, context: Any) -> None:
+                text = f"{path} is not served here; {SERVICE} has {', '.join(_METHODS)}"
+                await context.abort(StatusCode.UNIMPLEMENTED, text)
+
+            return unary_unary_rpc_method_handler(refuse)
+
+    return Unknown()
+
+
 def _check_token(token: str, method: str, metadata: Iterable[tuple[bytes, bytes]]) -> None:
     """Refuse a call without the token, if there is one."""
-    if not token or method in _OPEN:
-        return
-    scheme, _, given = dict(metadata).get(b"authorization", b"").partition(b" ")
-    if scheme.lower() != b"bearer" or not hmac.compare_digest(given.strip(), token.encode()):
-        raise RequestError("a token is needed in the metadata: authorization: Bearer TOKEN", 401)
+    given = dict(metadata).get(b"authorization", b"")
+    if method not in _OPEN and (problem := token_problem(given, token.encode())):
+        raise RequestError(f"{problem} in the metadata: authorization: Bearer TOKEN", 401)
 
 
 def _retry(serving: Serving, status: int) -> tuple[tuple[str, str], ...]:

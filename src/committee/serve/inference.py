@@ -106,15 +106,30 @@ async def decided(
             "max_stage: a cascade that is one ONNX file exits where the file says; serve the "
             "cascade file, or a bundle"
         )
+    count = len(served.cascade.stages)
+    if max_stage is not None and max_stage >= count:
+        raise RequestError(
+            f"max_stage: {max_stage:,} is none of the {count} stages, which count from 0"
+        )
     made: list[Served] = []
     if read.rows:
         made = await served.decide(
             read.samples, max_stage=max_stage, deadline=deadline, values=values
         )
+        made = [
+            each if not each.reason else _doubted(served, read.samples[row], each)
+            for row, each in enumerate(made)
+        ]
     if not read.failed:
         return made
     found = dict(zip(read.rows, made, strict=True))
     return [found.get(row) or Served(None, None, read.failed[row]) for row in range(read.count)]
+
+
+def _doubted(served: ServedCascade, sample: Any, failed: Served) -> Served:
+    """Return a sample that failed, whose reason also says what may be wrong with the sample."""
+    doubt = served.reader.doubt(sample)
+    return Served(None, None, f"{failed.reason}. {doubt}") if doubt else failed
 
 
 async def in_thread(size: int, function: Callable[..., T], *arguments: Any) -> T:

@@ -44,6 +44,8 @@ def _inputs(sample: dict[str, Any]) -> dict[str, Any]:
     """Return the schema of what clients of Hugging Face send."""
     several = {"type": "array", "items": sample, "minItems": 1}
     inputs = {"oneOf": [sample, several]}
-    parameters = {"type": "object", "properties": {"top_k": {"type": "integer", "minimum": 1}}}
+    asked = {"top_k": {"type": "integer", "minimum": 1}}
+    asked |= {"max_stage": {"type": "integer", "minimum": 0}}
+    parameters = {"type": "object", "additionalProperties": False, "properties": asked}
     properties = {"inputs": inputs, "parameters": parameters}
     return {"type": "object", "required": ["inputs"], "properties": properties}

@@ -23,7 +23,7 @@ from committee.report.page import web_file
 from committee.report.promise import certificate_figures, promise_sentence
 from committee.rule.cascade import ALWAYS, NEVER, Cascade
 from committee.run.runner import Runner
-from committee.serve.samples import SampleReader
+from committee.serve.samples import IMAGE_FORMS, IMAGES, SampleReader
 from committee.text import LISTED, counted, listed
 
 
@@ -121,15 +121,18 @@ def _figures(
         ("Confidence", cascade.confidence),
         ("Combination", cascade.combination),
         ("Unit of cost", unit or "not known"),
-        (
-            "Inputs",
-            "; ".join(f"{name} {kind} {list(shape)}" for name, kind, shape in reader.inputs),
-        ),
+        ("Inputs", _inputs(reader)),
         ("At once", f"at most {counted(reader.most_samples, reader.task.sample)}"),
     ]
     if not reader.task.records:
         figures.append(("Pixels", f"at most {reader.most_pixels:,} an image"))
     return figures
+
+
+def _inputs(reader: SampleReader) -> str:
+    if not reader.task.records:
+        return f"{IMAGES}: {IMAGE_FORMS}"
+    return "; ".join(f"{name} {kind} [N]" for name, kind, _ in reader.inputs)
 
 
 def _example(reader: SampleReader) -> str:

@@ -6,6 +6,7 @@ an address.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -37,6 +38,8 @@ IMAGES, RECORD = "images", "record"
 # Datatypes of columns.
 _DATATYPES = {"bool": "BOOL", "float16": "FP16", "float32": "FP32", "float64": "FP64"}
 
+# The tensors that images may be.
+IMAGE_FORMS = "UINT8 [N, H, W, 3], [N, H, W, 1] or [N, H, W], or BYTES [N], each a JPEG or PNG file"
 # Name, datatype and shape of an input.
 InputForm: TypeAlias = tuple[str, str, tuple[int, ...]]
 
@@ -103,7 +106,7 @@ class SampleReader:
     def inputs(self) -> tuple[InputForm, ...]:
         """The inputs that a request of tensors has; sizes that vary are -1."""
         if not self.task.records:
-            return ((IMAGES, "UINT8", (-1, -1, -1, 3)),)
+            return ((IMAGES, "UINT8", (-1, -1, -1, -1)),)
         return tuple((name, _datatype_of(self._records, name), (-1,)) for name in self._names)
 
     def decodes(self, inputs: Mapping[str, Tensor]) -> bool:
@@ -148,6 +151,20 @@ class SampleReader:
         self._check_count(len(records))
         return self._checked(records)
 
+    def doubt(self, record: Any) -> str:
+        """Return what may be wrong with a record that a model failed on; empty if nothing is seen.
+
+        A model may leave open what a column holds. It is then listed as text.
+        """
+        whole = not isinstance(record, Mapping)
+        values = {self._names[0]: record} if whole else record
+        for name in self._names if self.task.records else ():
+            value = values.get(name)
+            open_type = _datatype_of(self._records, name) == BYTES
+            if open_type and not isinstance(value, str | bytes):
+                return f"{named(name)} may have to be text, and is {_kind_of(value)}"
+        return ""
+
     @cached_property
     def _decoder(self) -> ImageDecoder:
         recipes = [each for each in self.recipes if isinstance(each, Preprocessing)]
@@ -178,8 +195,7 @@ class SampleReader:
         shaped = len(shape) in (3, 4) and shape[3:] in ((), (1,), (3,))
         if tensor.datatype != "UINT8" or not shaped:
             raise RequestError(
-                f"input {IMAGES!r}: must be UINT8 [N, H, W, 3] or [N, H, W], or BYTES [N], each a "
-                f"JPEG or PNG file; not {tensor.datatype} {list(shape)}"
+                f"input {IMAGES!r}: must be {IMAGE_FORMS}; not {tensor.datatype} {list(shape)}"
             )
         if len(shape) == 3 and shape[2] == 3:
             raise RequestError(
@@ -257,6 +273,15 @@ def _check_names(inputs: Collection[str], names: Sequence[str]) -> None:
 
 def _counted(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count:,} of {named(name)}" for name, count in list(counts.items())[:5])
+
+
+def _kind_of(value: Any) -> str:
+    """Return what a value of JSON or of a tensor is, in a word."""
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    if isinstance(value, int | float):
+        return "a number"
+    return "an object" if isinstance(value, Mapping) else "a list"
 
 
 def _datatype_of(recipes: Iterable[Record], name: str) -> str:

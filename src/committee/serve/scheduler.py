@@ -236,7 +236,11 @@ class Scheduler:
             if self._closing:
                 raise RequestError("the server stops; ask again", 503)
             if self._pending + count > most:
-                raise RequestError(f"the queue is full: {self._pending:,} samples wait", 503)
+                raise RequestError(
+                    f"the queue is full: {self._pending:,} of its {most:,} places are taken, and "
+                    f"{count:,} more are needed; ask again",
+                    503,
+                )
             call.tickets = [_Ticket(call, row, each, now) for row, each in enumerate(samples)]
             self._entry.extend(call.tickets)
             self._entered += count

@@ -10,7 +10,7 @@ import msgspec
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from committee.errors import RequestError, UnreadableError
+from committee.errors import RequestError, UnknownNameError, UnreadableError
 from committee.reading import typed, typed_json
 from committee.serve.image_files import raw_image
 from committee.serve.samples import ReadSamples, SampleReader, text_of
@@ -21,6 +21,7 @@ _FORM, _JSON = "multipart/form-data", "application/json"
 logging.getLogger("python_multipart").addHandler(logging.NullHandler())
 # Types that are not looked into: what a file is, it says itself. curl's is among them.
 _FILES = ("application/octet-stream", "application/x-www-form-urlencoded", "")
+_IMAGES = ("image/jpeg", "image/jpg", "image/png")
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,22 +32,29 @@ class Upload:
         samples: The samples.
         several: Whether several are answered, with a list for each.
         top_k: How many classes are wanted; None if the body does not say.
+        max_stage: The last stage that may run; None if the body does not say.
     """
 
     samples: ReadSamples
     several: bool
     top_k: int | None = None
+    max_stage: int | None = None
 
 
 class _Parameters(msgspec.Struct, frozen=True):
     top_k: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    max_stage: Annotated[int, msgspec.Meta(ge=0, le=10_000)] | None = None
 
 
 class _HuggingFace(msgspec.Struct, frozen=True):
-    """The JSON that clients of Hugging Face send."""
+    """The JSON that clients of Hugging Face send.
+
+    Their options say how long to wait for a model, and change nothing here.
+    """
 
     inputs: Any
     parameters: _Parameters = _Parameters()
+    options: Any = None
 
 
 class _Files:
@@ -91,7 +99,10 @@ class _Files:
         _, options = parse_options_header(self._disposition)
         if b"filename" not in options:
             name = options.get(b"name", b"").decode("utf-8", "replace")
-            raise RequestError(f"form: {named(name)} is no file; send each with a file name")
+            raise RequestError(
+                f"form: {named(name)} is no file; send each with a file name, and parameters in "
+                "the address: /classify?top_k=3&max_stage=0"
+            )
 
     def _end(self) -> None:
         self.ended = True
@@ -134,20 +145,30 @@ def read_body(
         return _read_json(body, reader)
     if kind == "text/plain" and reader.task.records:
         return Upload(reader.records(text_of(body)), False)
-    if kind in _FILES or (kind.startswith("image/") and not reader.task.records):
+    if kind in _FILES or (kind in _IMAGES and not reader.task.records):
         return Upload(reader.files([body]), False)
     takes = _JSON if reader.task.records else f"image/jpeg, image/png, {_FORM} or {_JSON}"
     raise RequestError(f"the type {named(kind)} is not taken; send {takes}", 415)
 
 
+def _check_names(where: str, given: Any, known: type[msgspec.Struct]) -> None:
+    """Refuse names that nobody knows: a limit that is misspelt would not hold."""
+    names = known.__struct_fields__
+    for name in given if isinstance(given, dict) else ():
+        if name not in names:
+            raise RequestError(str(UnknownNameError.of(where, "parameter", name[:60], names)))
+
+
 def _read_json(body: bytes, reader: SampleReader) -> Upload:
     """Return the samples of JSON: records, or ``{"inputs": ...}`` as Hugging Face's clients say."""
-    top_k = None
+    asked = _Parameters()
     try:
         given = typed_json("request", body, Any)
         if isinstance(given, dict) and "inputs" in given and "inputs" not in reader.columns:
+            _check_names("request", given, _HuggingFace)
+            _check_names("request: parameters", given.get("parameters"), _Parameters)
             wire = typed("request", given, _HuggingFace)
-            given, top_k = wire.inputs, wire.parameters.top_k
+            given, asked = wire.inputs, wire.parameters
         elif not reader.task.records:
             raise RequestError(
                 'send an image as JPEG or PNG, not as JSON, or its base64 as {"inputs": "…"}', 415
@@ -156,8 +177,9 @@ def _read_json(body: bytes, reader: SampleReader) -> Upload:
         raise RequestError(str(error)) from None
     several = isinstance(given, list)
     if reader.task.records:
-        return Upload(reader.records(given), several, top_k)
+        return Upload(reader.records(given), several, asked.top_k, asked.max_stage)
     images: list[Any] = given if isinstance(given, list) else [given]
     if not all(isinstance(each, str) for each in images):
         raise RequestError("inputs: each must be the base64 of an image")
-    return Upload(reader.files([raw_image(each.encode()) for each in images]), several, top_k)
+    samples = reader.files([raw_image(each.encode()) for each in images])
+    return Upload(samples, several, asked.top_k, asked.max_stage)
