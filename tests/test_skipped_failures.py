@@ -120,16 +120,14 @@ def test_many_failures_in_many_chunks(folder, expected):
 
 
 @pytest.mark.parametrize("how", ["raises", "NaN", "half"])
-def test_a_function_of_batches_is_asked_for_each_sample_of_a_batch_that_fails(
-    folder, expected, how, capsys
-):
+def test_a_function_is_asked_for_halves_of_a_batch_that_fails(folder, expected, how, capsys):
     picky = module(folder, "picky")
     picky.how, picky.bad = how, texts(5, 599)
     assert main(SKIP) == 0
     assert outputs() == without(expected, 5, 599)
     told = " ".join(capsys.readouterr().out.split())
     assert "models failed on 2 samples" in told
-    assert ("tried one by one" in told) == (how != "NaN")
+    assert ("a batch was run in parts" in told) == (how != "NaN")
 
 
 def test_a_service_that_is_down_ends_it_and_what_was_computed_is_kept(folder, expected, capsys):

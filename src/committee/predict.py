@@ -15,7 +15,7 @@ from committee.arrays import Array
 from committee.data.base import BrokenSamplesError, Dataset, find_broken, map_ahead
 from committee.errors import MisalignedError, UnknownNameError
 from committee.models.base import Model
-from committee.models.failures import Answered, Skipping, answered
+from committee.models.failures import Answered, Skipping, answered, divided_text
 from committee.models.inputs import ModelInputs, inputs_of, prepared
 from committee.models.load import load_models
 from committee.models.pool_file import PoolFile
@@ -125,7 +125,9 @@ def predict(
         known = {name: w.width for name, w in zip(names, writers, strict=True) if w.width}
         first = _FirstOutputs(samples, {n: widths[n] for n in widths.keys() - {*names}}, known)
         askers = [
-            Skipping(*pair, writer.row) if skip_broken else partial(answered, *pair)
+            Skipping(*pair, len(samples.classes), writer.row)
+            if skip_broken
+            else partial(answered, *pair)
             for pair, writer in zip(loaded, writers, strict=True)
         ]
         try:
@@ -258,8 +260,8 @@ def _failures(
 ) -> Iterator[str]:
     """Yield a line on the samples that were left out, and on each model that was asked anew."""
     for name, asker in zip(names, askers, strict=True):
-        if isinstance(asker, Skipping) and asker.alone:
-            yield f"{name}: samples of a batch were tried one by one, because: {asker.alone}"
+        if isinstance(asker, Skipping) and asker.divided:
+            yield divided_text(name, asker.divided)
     shown = [f"{each.id} ({each.reason})" for each in samples.broken[-failed:]]
     yield (
         f"models failed on {counted(failed, 'sample')}, left out of {samples.split} until the same "

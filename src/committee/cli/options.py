@@ -78,7 +78,11 @@ Fraction = Annotated[
 ]
 Seed = Annotated[int | None, typer.Option(help="Chooses the samples of --fraction; default: 0.")]
 SkipBroken = Annotated[
-    bool, typer.Option("--skip-broken", help="Skip samples that cannot be read, and name them.")
+    bool,
+    typer.Option(
+        "--skip-broken",
+        help="Skip samples that cannot be read, or on which a model fails, and name them.",
+    ),
 ]
 
 # Stores.

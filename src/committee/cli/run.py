@@ -48,7 +48,8 @@ def run(
     """Run a cascade over images, clips or records and write one row per sample.
 
     You can stop it at any moment: OUT.part keeps the results, and the same command continues.
-    A sample that cannot be read, or for which a model gives NaN, gets a row with the reason.
+    A sample that cannot be read, or on which a model fails or gives NaN, gets a row with the
+    reason. A model that fails on sixteen samples in a row ends the run.
 
     Example: committee run c.json --data images/new --out results.csv
     """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Annotated
@@ -10,6 +10,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from committee.arrays import Array
 from committee.certificates.certificate import Checked
 from committee.cli import options as opt
 from committee.cli.certify import say_checked
@@ -20,6 +21,7 @@ from committee.data.base import BrokenSamplesError, Dataset, PartDataset, find_b
 from committee.data.open import open_data
 from committee.errors import CascadeError, needing
 from committee.export.graph import INSIDE
+from committee.pool.samples import Broken
 from committee.rule.cascade import Cascade
 from committee.run.certificate import PromiseCheck
 from committee.run.open import what_is
@@ -103,31 +105,37 @@ def verify(
         data, "verify", runner.cascade.classes, rows, models=models, labels="if they fit"
     )
     broken: list[tuple[str, str]] = []
+    known = None if predictions is None else open_split(predictions, split, "test")
     if skip_broken:
-        dataset, broken = _readable_part(dataset)
+        dataset, broken = _readable_part(dataset, () if known is None else known.samples.broken)
     sizes = batch_size or [runner.task.batch_size]
     ways: dict[str, Way] = {}
     stored = None
-    if predictions is not None:
-        stored = Stored.of(open_split(predictions, split, "test"), dataset)
+    if known is not None:
+        stored = Stored.of(known, dataset)
         ways["stored predictions"] = stored.way(runner.cascade)
     for size in sizes:
-        ways[_offline(size)] = OfflineWay(runner, size)
-    ways["online"] = OnlineWay(runner)
-    ways |= _other_ways(runner.cascade, sizes[0], engine or [], module, against or [], code)
+        ways[_offline(size)] = OfflineWay(runner, size, skip_broken)
+    ways["online"] = OnlineWay(runner, skip_broken)
+    offline = partial(OfflineWay, batch_size=sizes[0], go_on=skip_broken)
+    ways |= _other_ways(runner.cascade, offline, engine or [], module, against or [], code)
     check = None
     if promise:
         way_of = partial(
-            _reference_way, runner, (cascade, predictions), stored, sizes[0], pool, code
+            _reference_way, runner, (cascade, predictions), stored, offline, pool, code
         )
         check = PromiseCheck.of(runner.cascade, dataset, data, stored, way_of)
     with progress_bar("verify", "samples", not as_json) as progress:
         all_ways = {**ways, **_reference_of(check)}
         made = decide_all(runner.cascade, all_ways, dataset, max(sizes), progress)
+    decided, failed = _decided_part(dataset, all_ways.values())
+    made = {name: decisions.rows(decided) for name, decisions in made.items()}
+    broken += failed
     reference = made.pop(_REFERENCE, None)
+    ids = dataset.samples.ids
     _report(
-        compare_all(runner.cascade, dataset.samples.ids, made),
-        None if check is None else check.checked(made[_offline(sizes[0])], reference),
+        compare_all(runner.cascade, tuple(ids[row] for row in decided), made),
+        None if check is None else check.checked(made[_offline(sizes[0])], reference, decided),
         runner,
         max_flips,
         broken,
@@ -135,9 +143,17 @@ def verify(
     )
 
 
-def _readable_part(dataset: Dataset) -> tuple[Dataset, list[tuple[str, str]]]:
-    """Return the samples that can be read, and the id and reason of each other one."""
-    broken = find_broken(dataset, np.arange(len(dataset.samples)))
+def _readable_part(
+    dataset: Dataset, left_out: Iterable[Broken]
+) -> tuple[Dataset, list[tuple[str, str]]]:
+    """Return the samples that can be read, and the id and reason of each other one.
+
+    Samples that were ``left_out`` of the predictions count as such, whatever the reason.
+    """
+    known = {each.id: each.reason for each in left_out}
+    broken = [(name, known[name]) for name in dataset.samples.ids if name in known]
+    rows = np.flatnonzero([name not in known for name in dataset.samples.ids])
+    broken += find_broken(dataset, rows)
     if not broken:
         return dataset, []
     bad = {name for name, _ in broken}
@@ -145,6 +161,19 @@ def _readable_part(dataset: Dataset) -> tuple[Dataset, list[tuple[str, str]]]:
     if not len(rows):
         raise BrokenSamplesError(broken, len(bad))
     return PartDataset(dataset, rows), broken
+
+
+def _decided_part(dataset: Dataset, ways: Iterable[Way]) -> tuple[Array, list[tuple[str, str]]]:
+    """Return the rows that no way failed on, and the id and reason of each other one."""
+    failed: dict[int, str] = {}
+    for way in ways:
+        failed = {**way.failed, **failed}
+    ids = dataset.samples.ids
+    broken = [(ids[row], reason) for row, reason in sorted(failed.items())]
+    rows = np.array([row for row in range(len(ids)) if row not in failed], np.int64)
+    if not len(rows):
+        raise BrokenSamplesError(broken, len(ids))
+    return rows, broken
 
 
 def _offline(batch_size: int) -> str:
@@ -160,7 +189,7 @@ def _reference_way(
     runner: Runner,
     paths: tuple[str, str | None],
     stored: Stored | None,
-    batch_size: int,
+    offline: Callable[[Runner], Way],
     pool: str | None,
     allow_code: Collection[str],
     reference: Cascade,
@@ -181,7 +210,7 @@ def _reference_way(
             "decides on these samples. Name predictions of it by --predictions STORE, or the pool "
             "file that lists its models by --pool POOL.toml"
         )
-    return OfflineWay(Runner(reference, allow_code=allow_code), batch_size)
+    return offline(Runner(reference, allow_code=allow_code))
 
 
 def _report(
@@ -216,7 +245,7 @@ def _report(
 
 def _other_ways(
     cascade: Cascade,
-    batch_size: int,
+    offline: partial[OfflineWay],
     engines: Sequence[str],
     module: bool,
     exports: Sequence[str],
@@ -226,14 +255,16 @@ def _other_ways(
     ways: dict[str, Way] = {}
     for engine in engines:
         runner = Runner(on_engine(cascade, engine), allow_code=allow_code)
-        ways[f"offline, {engine}"] = OfflineWay(runner, batch_size)
+        ways[f"offline, {engine}"] = offline(runner)
     if module:
         with needing("--module", "torch", "torch"):
             from committee.export.torch_module import as_module
-        ways["torch module"] = ModuleWay(as_module(cascade, allow_code=allow_code), batch_size)
+        ways["torch module"] = ModuleWay(
+            as_module(cascade, allow_code=allow_code), offline.keywords["batch_size"]
+        )
     for path in exports:
         runner = Runner(path, allow_code=allow_code)
-        ways[f"{what_is(path)}, {path}"] = OfflineWay(runner, batch_size)
+        ways[f"{what_is(path)}, {path}"] = offline(runner)
     return ways
 
 

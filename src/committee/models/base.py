@@ -41,6 +41,10 @@ class SomeFailedError(ModelError):
         )
 
 
+class WrongClassesError(ModelError):
+    """A model has other classes than the cascade that runs it."""
+
+
 class Source:
     """Base of a scheme of the pool file: where models come from.
 
@@ -200,7 +204,9 @@ def answer_of(model: Model, spec: ModelSpec, inputs: ModelInputs) -> Any:
     except SomeFailedError as error:
         if error.answer is not None:
             error.answer = _arrays(spec, error.answer)
-        error.args = (f"model {spec.name!r}: {error}",)
+        where = f"model {spec.name!r}: "
+        error.args = (f"{where}{error}",)
+        error.reasons = {row: f"{where}{reason}" for row, reason in error.reasons.items()}
         raise
     except CommitteeError as error:
         where = f"model {spec.name!r}"
@@ -218,28 +224,27 @@ def checked_answer(spec: ModelSpec, answer: Any, samples: int, first: int = 0) -
 
 
 def usable_outputs_of(
-    model: Model, spec: ModelSpec, inputs: ModelInputs, classes: int = 0
+    model: Model, spec: ModelSpec, inputs: ModelInputs
 ) -> tuple[Outputs, Mapping[int, str]]:
     """Run a model on a batch, and let samples that fail, or have NaN, not fail the others.
 
-    ``classes`` is the number of classes, if it is known.
-
     Returns:
         The outputs, with all classes alike for such samples, and why each of them failed, by row.
+
+    Raises:
+        SomeFailedError: If all failed.
     """
-    where = f"model {spec.name!r}"
     try:
         answer, reasons = answer_of(model, spec, inputs), {}
     except SomeFailedError as error:
-        answer = _neutral(spec, len(inputs), classes) if error.answer is None else error.answer
-        if answer is None:
+        if error.answer is None:
             raise
-        reasons = {row: f"{where}: {reason}" for row, reason in error.reasons.items()}
-    outputs, wrong = usable_answer(spec, answer, len(inputs))
+        answer, reasons = error.answer, error.reasons
+    outputs, wrong = _usable_answer(spec, answer, len(inputs))
     return outputs, {**wrong, **reasons}
 
 
-def usable_answer(spec: ModelSpec, answer: Any, samples: int) -> tuple[Outputs, Mapping[int, str]]:
+def _usable_answer(spec: ModelSpec, answer: Any, samples: int) -> tuple[Outputs, Mapping[int, str]]:
     """Return the outputs in an answer, all classes alike where it has NaN, and such rows.
 
     Raises:
@@ -256,13 +261,6 @@ def usable_answer(spec: ModelSpec, answer: Any, samples: int) -> tuple[Outputs, 
         usable = (scores, None) if confidence is None else (values, scores)
         broken = dict.fromkeys(wrong.tolist(), f"{where}: NaN or infinite outputs")
         return checked_outputs(where, spec.kind, *usable), broken
-
-
-def _neutral(spec: ModelSpec, samples: int, classes: int) -> Any:
-    """Return an answer that favours no class; None if it is not known how many there are."""
-    if spec.kind == "decisions":
-        return np.zeros(samples, np.int64), np.zeros(samples)
-    return np.full((samples, classes), 1 / classes) if classes else None
 
 
 def _arrays(spec: ModelSpec, answer: Any) -> Any:

@@ -1,22 +1,34 @@
-"""Models that fail on some samples of a batch: what they answered, and why the others failed."""
+"""Models that fail on some samples of a batch: what they answered, and why the others failed.
+
+A sample that fails does so alone: a batch that raises is run again in halves, until the samples
+that fail are known. ``predict``, runs and the server all do so.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, NamedTuple, Protocol, Self, TypeVar
 
+import numpy as np
+
+from committee.arrays import Array
 from committee.errors import CommitteeError, ModelError
 from committee.models.base import (
     Model,
     SomeFailedError,
+    WrongClassesError,
     answer_of,
     checked_answer,
-    usable_answer,
+    usable_outputs_of,
 )
 from committee.models.inputs import ModelInputs
+from committee.pool.plausibility import check_classes
 from committee.rule.outputs import Outputs, joined
 from committee.spec.model import ModelSpec
+from committee.text import first_line
 
+T = TypeVar("T")
 # A model that fails on so many samples in a row does not answer at all.
 MOST_IN_A_ROW = 16
 _NOT_TRIED = "not tried"
@@ -56,25 +68,172 @@ def answered(model: Model, spec: ModelSpec, inputs: ModelInputs, first: int) -> 
         return Answered(outputs, error.reasons, told)
 
 
-class Skipping:
-    """Runs one model batch by batch and goes on where it fails on some samples.
+class Streak:
+    """Counts the samples in a row on which a model fails, so that one that is down is given up.
 
-    If it fails on a whole batch, or does not answer with one row a sample, the samples of the batch
-    are tried one by one. It is given up after sixteen failures in a row.
+    Attributes:
+        answered: Whether it answered to any sample.
+    """
+
+    def __init__(self) -> None:
+        self._failures, self._last = 0, ""
+        self.answered = False
+
+    def adds(self, reason: str) -> bool:
+        """Count a sample on which it failed, or if there is no reason one that it answered.
+
+        Returns:
+            Whether the model is to be given up.
+        """
+        self._failures = self._failures + 1 if reason else 0
+        self._last, self.answered = reason, self.answered or not reason
+        return self.over
+
+    @property
+    def over(self) -> bool:
+        """Whether the model is to be given up."""
+        return self._failures >= MOST_IN_A_ROW
+
+    def error(self, where: str, kept: str) -> ModelError:
+        """Return the error that gives a model up; ``kept`` says what is kept, and how to go on."""
+        return ModelError(
+            f"{where}: failed on {self._failures:,} samples in a row, at last: "
+            f"{self._last.removeprefix(where).lstrip(': ').rstrip('.')}. {kept}"
+        )
+
+
+class Rows(Protocol):
+    """What is known of samples, one row each: outputs, or decisions."""
+
+    def rows(self, index: Array | slice) -> Self:
+        """Return what is known of some samples."""
+
+
+R = TypeVar("R", bound=Rows)
+
+
+class Parts(NamedTuple, Generic[R]):
+    """What a model answered to a batch, perhaps in parts.
+
+    Args:
+        answer: One row a sample, that of another where the model failed; None if it always did.
+        failed: Why it failed, by row.
+        error: Why the batch was run in parts; None if it was not.
+    """
+
+    answer: R | None
+    failed: Mapping[int, str]
+    error: Exception | None
+
+    @property
+    def divided(self) -> str:
+        """Why the batch was run in parts, where its samples are no calls of their own."""
+        whole = self.error is None or isinstance(self.error, SomeFailedError)
+        return "" if whole else str(self.error)
+
+
+def run_in_parts(
+    count: int,
+    run: Callable[[Array], tuple[R, Mapping[int, str]]],
+    join: Callable[[Sequence[R]], R],
+    streak: Streak | None = None,
+) -> Parts[R]:
+    """Run a model on a batch, or where that fails on its halves, down to the samples that fail.
+
+    Args:
+        count: Number of samples.
+        run: Runs it on some of them, and returns its answer and by row why it failed.
+        join: Joins answers.
+        streak: The failures so far, to which these are added. Samples that follow after too many
+            are not tried.
+
+    Raises:
+        WrongClassesError: If it has other classes than the cascade, and failures are counted.
+        Exception: What it raised, after too many failures, if it has not answered a sample yet.
+    """
+    good: list[tuple[Array, R]] = []
+    failed: dict[int, str] = {}
+    errors: list[Exception] = []
+    fatal = () if streak is None else (WrongClassesError,)
+    done = 0
+    for rows, made in _halved(np.arange(count), run, errors, fatal):
+        done = int(rows[-1]) + 1
+        reason = made if isinstance(made, str) else ""
+        if isinstance(made, str):
+            failed[int(rows[0])] = made
+        else:
+            good.append((rows, made[0]))
+            failed.update((int(rows[row]), why) for row, why in made[1].items())
+        if streak is not None and streak.adds(reason):
+            if not streak.answered:
+                raise errors[0]
+            break
+    failed.update(dict.fromkeys(range(done, count), _NOT_TRIED))
+    answer = _spread(good, count, join) if good else None
+    return Parts(answer, failed, errors[0] if errors else None)
+
+
+def _halved(
+    rows: Array,
+    run: Callable[[Array], T],
+    errors: list[Exception],
+    fatal: tuple[type[Exception], ...],
+) -> Iterator[tuple[Array, T | str]]:
+    """Yield rows and their answer, or one row and why it fails; all rows, in their order.
+
+    Errors are added to ``errors`` as they come; those of ``fatal`` end it.
+    """
+    try:
+        answer = run(rows)
+    except SomeFailedError as error:  # each call was one of its own
+        errors.append(error)
+        for place in range(len(rows)):
+            yield rows[place : place + 1], error.reasons[place]
+    except fatal:
+        raise
+    except Exception as error:
+        errors.append(error)
+        if len(rows) == 1:
+            yield rows, str(error) if isinstance(error, CommitteeError) else first_line(error)
+            return
+        for half in np.array_split(rows, 2):
+            yield from _halved(half, run, errors, fatal)
+    else:
+        yield rows, answer
+
+
+def _spread(parts: Sequence[tuple[Array, R]], count: int, join: Callable[[Sequence[R]], R]) -> R:
+    """Return answers to some rows as one; other rows get that of the first, for nobody to see."""
+    if len(parts[0][0]) == count:
+        return parts[0][1]
+    places = np.zeros(count, np.int64)
+    ran = np.concatenate([rows for rows, _ in parts])
+    places[ran] = np.arange(len(ran))
+    return join([answer for _, answer in parts]).rows(places)
+
+
+class Skipping:
+    """Runs one model of predict batch by batch and goes on where it fails on some samples.
+
+    If it fails on a whole batch, does not answer with one row a sample, or answers with other
+    classes than before, the batch is run in halves. It is given up after sixteen failures in a row.
 
     Args:
         model: The model.
         spec: Its spec.
+        classes: Number of classes, 0 if it is not known.
         row: One row of its outputs, if it was run before.
 
     Attributes:
-        alone: Why the samples of a batch were tried one by one; empty if none were.
+        divided: Why a batch was run in parts; empty if none was.
     """
 
-    def __init__(self, model: Model, spec: ModelSpec, row: Outputs | None = None) -> None:
-        self._model, self._spec, self._row = model, spec, row
-        self._in_a_row = 0
-        self.alone = ""
+    def __init__(
+        self, model: Model, spec: ModelSpec, classes: int = 0, row: Outputs | None = None
+    ) -> None:
+        self._model, self._spec, self._classes, self._row = model, spec, classes, row
+        self._streak = Streak()
+        self.divided = ""
 
     def __call__(self, inputs: ModelInputs, first: int) -> Answered:
         """Run the model on a batch; ``first`` is the number of its first sample.
@@ -82,78 +241,37 @@ class Skipping:
         Raises:
             CommitteeError: If it has not answered a sample yet.
         """
-        try:
-            own = self._usable(inputs)
-        except SomeFailedError as error:  # each call was one of its own
-            reasons = self._named(error.reasons)
-            own = self._joined([reasons[row] for row in range(len(inputs))], error)
-        except CommitteeError as error:
-            found: list[Outputs | str] = [str(error)]
-            if len(inputs) > 1:
-                self.alone, found = str(error), self._one_by_one(inputs)
-            own = self._joined(found, error)
-        return self._counted(own)
+        count = len(inputs)
+        made = run_in_parts(count, lambda rows: self._usable(inputs[rows]), joined, self._streak)
+        self.divided = self.divided or made.divided
+        outputs = made.answer
+        if outputs is None:
+            if self._row is None and made.error is not None:
+                raise made.error
+            assert self._row is not None
+            outputs = self._row.rows(np.zeros(count, np.int64))
+        error = None
+        if self._streak.over:
+            kept = "What was computed is kept; run again to go on"
+            error = self._streak.error(f"model {self._spec.name!r}", kept)
+        return Answered(outputs, made.failed, error)
 
-    def _usable(self, inputs: ModelInputs) -> Answered:
-        try:
-            answer, failed = answer_of(self._model, self._spec, inputs), {}
-        except SomeFailedError as error:
-            if error.answer is None:
-                raise
-            answer, failed = error.answer, self._named(error.reasons)
-        outputs, wrong = usable_answer(self._spec, answer, len(inputs))
-        shape = outputs.values.shape[1:]
-        # Of many samples this is no failure of single ones, and nothing to go on from.
-        if len(inputs) == 1 and self._row is not None and shape != self._row.values.shape[1:]:
-            others = self._row.values.shape[1:]
-            raise ModelError(
-                f"model {self._spec.name!r}: answers with outputs {shape}, not {others}"
-            )
-        return Answered(outputs, {**wrong, **failed})
+    def _usable(self, inputs: ModelInputs) -> tuple[Outputs, Mapping[int, str]]:
+        outputs, failed = usable_outputs_of(self._model, self._spec, inputs)
+        if self._row is not None:
+            check_width(self._spec, outputs, self._row.values.shape[1:])
+        check_classes(f"model {self._spec.name!r}", outputs, self._classes)
+        self._row = outputs.rows(slice(0, 1))
+        return outputs, failed
 
-    def _named(self, reasons: Mapping[int, str]) -> dict[int, str]:
-        return {row: f"model {self._spec.name!r}: {reason}" for row, reason in reasons.items()}
 
-    def _one_by_one(self, inputs: ModelInputs) -> list[Outputs | str]:
-        """Return the outputs on each sample alone, or why there are none."""
-        found: list[Outputs | str] = []
-        in_a_row = self._in_a_row
-        for row in range(len(inputs)):
-            if in_a_row >= MOST_IN_A_ROW:
-                found.append(_NOT_TRIED)
-                continue
-            try:
-                own = self._usable(inputs[row : row + 1])
-                found.append(own.failed.get(0, own.outputs))
-                self._row = self._row or own.outputs
-            except CommitteeError as error:
-                found.append(str(error))
-            in_a_row = in_a_row + 1 if isinstance(found[-1], str) else 0
-        return found
+def check_width(spec: ModelSpec, outputs: Outputs, known: tuple[int, ...]) -> None:
+    """Raise a ModelError if a sample has outputs of another shape than it had before."""
+    shape = outputs.values.shape[1:]
+    if shape != known:
+        raise ModelError(f"model {spec.name!r}: answers with outputs {shape}, not {known}")
 
-    def _joined(self, found: list[Outputs | str], error: CommitteeError) -> Answered:
-        """Return outputs and reasons as one batch; any row stands where there is a reason."""
-        row = next((each for each in found if isinstance(each, Outputs)), self._row)
-        if row is None:
-            raise error
-        outputs = joined([each if isinstance(each, Outputs) else row for each in found])
-        return Answered(outputs, {i: e for i, e in enumerate(found) if isinstance(e, str)})
 
-    def _counted(self, own: Answered) -> Answered:
-        """Return the same, with an error after too many failures in a row."""
-        good = [row for row in range(len(own.outputs)) if row not in own.failed]
-        if good:
-            self._row = own.outputs.rows(slice(good[0], good[0] + 1))
-            self._in_a_row = 0
-        self._in_a_row += len(own.outputs) - 1 - (good[-1] if good else -1)
-        if self._in_a_row < MOST_IN_A_ROW:
-            return own
-        reason = [each for each in own.failed.values() if each != _NOT_TRIED][-1]
-        where = f"model {self._spec.name!r}: "
-        return replace(
-            own,
-            error=ModelError(
-                f"{where}failed on {self._in_a_row:,} samples in a row, at last: "
-                f"{reason.removeprefix(where)}. What was computed is kept; run again to go on"
-            ),
-        )
+def divided_text(model: str, why: str) -> str:
+    """Return a note on a model whose batches were run in parts, with why the first was."""
+    return f"{model}: a batch was run in parts, because: {why}"

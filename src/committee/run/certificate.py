@@ -76,15 +76,16 @@ class PromiseCheck:
             way = reference_way(reference)
         return cls(where, certificate, "", labels, way)
 
-    def checked(self, made: Decisions, reference: Decisions | None) -> Checked:
-        """Return what decisions on the samples say of the certificate."""
+    def checked(self, made: Decisions, reference: Decisions | None, rows: Array) -> Checked:
+        """Return what decisions on some rows of the samples say of the certificate."""
         if self.certificate is None:
             return Checked(self.where, None, None, self.void)
         others = None
         if self.labels is not None:
-            values = made.predicted == self.labels
+            labels = self.labels[rows]
+            values = made.predicted == labels
             if reference is not None:
-                others = reference.predicted == self.labels
+                others = reference.predicted == labels
         else:
             theirs = made if reference is None else reference
             values = made.predicted == theirs.predicted

@@ -9,7 +9,14 @@ from typing import Any
 import numpy as np
 
 from committee.errors import ModelError, NotFiniteError
-from committee.models.base import Model, answer_of, checked_answer, usable_outputs_of
+from committee.models.base import (
+    Model,
+    WrongClassesError,
+    answer_of,
+    checked_answer,
+    usable_outputs_of,
+)
+from committee.models.failures import check_width
 from committee.models.inputs import ModelInputs
 from committee.models.load import check_installed, check_unloaded, load_model, resized
 from committee.rule.outputs import Outputs
@@ -34,6 +41,8 @@ class Models:
         self._specs, self._classes = specs, classes
         self._allow_code, self._threads = tuple(allow_code), threads
         self._loading = threading.Lock()
+        # The shape of each model's outputs for one sample, as of its first batch.
+        self._shapes: dict[str, tuple[int, ...]] = {}
         self._loaded: dict[str, tuple[Model, ModelSpec]] = {}
         check_installed(specs.values())
         for name, spec in specs.items():
@@ -65,8 +74,10 @@ class Models:
     def usable_outputs(self, name: str, batch: ModelInputs) -> tuple[Outputs, Mapping[int, str]]:
         """Run one model on a batch; return the usable outputs, and why rows failed that did."""
         model, spec = self._loaded.get(name) or self._load(name)
-        outputs, wrong = usable_outputs_of(model, spec, batch, self._classes)
+        outputs, wrong = usable_outputs_of(model, spec, batch)
+        check_width(spec, outputs, self._shapes.get(name, outputs.values.shape[1:]))
         self._check_classes(name, outputs)
+        self._shapes[name] = outputs.values.shape[1:]
         return outputs, wrong
 
     def warm(self, times: int) -> None:
@@ -101,7 +112,9 @@ class Models:
         if decisions and given <= self._classes:
             return
         least = "at least " if decisions else ""
-        raise ModelError(
+        # Rows of another length may be a failure of single samples; another class is none.
+        error = WrongClassesError if decisions else ModelError
+        raise error(
             f"model {name!r}: gives {least}{given} classes, but the cascade names "
             f"{self._classes}. The cascade file was altered or is of other models; search again"
         )

@@ -14,6 +14,7 @@ from committee.arrays import Array
 from committee.data.base import BrokenSamplesError, Dataset
 from committee.errors import DataError, NotFiniteError
 from committee.files import disk_errors
+from committee.models.failures import divided_text
 from committee.predict import THREADS
 from committee.rule.cascade import Cascade
 from committee.rule.flow import Decisions
@@ -88,7 +89,7 @@ def run_into(
     """Decide on all samples and write one row for each, in their order.
 
     An interrupted run resumes and recomputes damaged results and those of changed samples. A sample
-    that cannot be read, or for which a model gives NaN, gets a row with the reason.
+    that cannot be read, or on which a model fails or gives NaN, gets a row with the reason.
 
     Args:
         runner: The cascade.
@@ -107,7 +108,7 @@ def run_into(
         DataError: If the ending of the file is unknown, another process writes it, or it exists and
             may not be replaced.
         ChangedError: If the file belongs to an unfinished run of other models, samples or settings.
-        ModelError: If a model fails; decisions made before are stored.
+        ModelError: If a model fails on sixteen samples in a row; decisions made before are stored.
     """
     check_ending(out)
     batch_size = batch_size or runner.task.batch_size
@@ -118,12 +119,16 @@ def run_into(
             check_free(out)
         text = _identity_text(runner.cascade, dataset)
         chunks = RowChunks(folder, out.suffix.lower(), identity, text)
-        chunks.check(ids, dataset.digests, note or (lambda _: None))
+        tell, told = note or (lambda _: None), set[str]()
+        chunks.check(ids, dataset.digests, tell)
         yield from map(read_results, chunks.paths())
         missing = chunks.missing(len(ids), batch_size * runner.task.stretch)
         for read, gathered in _stretches(
-            runner, dataset, batch_size, missing, progress, chunks.rows_done, digests=True
+            runner, dataset, batch_size, missing, progress, chunks.rows_done, stored=True
         ):
+            for name in gathered.divided.keys() - told:
+                tell(divided_text(name, gathered.divided[name]))
+            told |= gathered.divided.keys()
             results = _results(runner, dataset, read, gathered)
             chunks.write_rows(read.rows, encoded_results(out, results), read.content)
             yield results
@@ -139,15 +144,16 @@ def _stretches(
     starts: Sequence[int],
     progress: Callable[[Progress], None] | None = None,
     done: int = 0,
-    digests: bool = False,
+    stored: bool = False,
 ) -> Iterator[tuple[Read, Gathered]]:
     """Yield the stretches that begin at ``starts``, which ascend, with their decisions.
 
-    ``done`` is the number of samples that an earlier run decided.
+    ``done`` is the number of samples that an earlier run decided. If decisions are ``stored``,
+    samples have digests, and one on which a model fails does not end the run.
     """
     count, step = len(dataset.samples), batch_size * runner.task.stretch
     with ThreadPoolExecutor(1, thread_name_prefix="late-stages") as executor:
-        gatherer = runner.gatherer(batch_size, executor)
+        gatherer = runner.gatherer(batch_size, executor, go_on=stored)
         earlier = np.zeros(len(runner.cascade.stages), np.int64)
         reads: list[Read] = []
 
@@ -159,7 +165,7 @@ def _stretches(
 
         report()
         batches = units(starts, count, step, batch_size, runner.group_size(batch_size))
-        for read in read_prepared(dataset, batches, *runner.recipes, digests=digests):
+        for read in read_prepared(dataset, batches, *runner.recipes, digests=stored):
             gatherer.add(read.batch)
             reads.append(read.done())
             end = int(read.rows[-1]) + 1

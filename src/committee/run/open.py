@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
@@ -14,6 +14,7 @@ from committee.arrays import Array
 from committee.errors import CommitteeError, ExportError, ModelError
 from committee.export.bundle import is_bundle, read_bundle
 from committee.export.graph import CASCADE_KEY, FORM_KEY, INPUTS_KEY
+from committee.models.failures import Streak, run_in_parts
 from committee.models.graph import onnxruntime_session
 from committee.models.inputs import RawSamples
 from committee.models.load import specs_of
@@ -23,7 +24,7 @@ from committee.rule.cascade import Cascade
 from committee.rule.flow import Decisions, joined_decisions
 from committee.rule.namespace import NUMPY
 from committee.rule.outputs import checked_outputs, usable_rows
-from committee.run.batching import Gathered
+from committee.run.batching import KEPT, Gathered, undecided
 from committee.run.hub import downloaded, is_on_hub
 from committee.run.sample_batch import SampleBatch
 from committee.spec.model import ModelSpec, task_of
@@ -46,6 +47,7 @@ class CascadeGraph:
 
     Attributes:
         cascade: The rule inside the file, for class names and costs.
+        name: Name of the file.
         inputs: How images are resized, or which column of records there is, for each input of the
             graph, by name.
     """
@@ -73,6 +75,7 @@ class CascadeGraph:
             raise ExportError(
                 f"{path}: its metadata names other inputs than the graph has. Export it again"
             )
+        self.name = self._path.name
         self._one = metadata[FORM_KEY] == "one"
         self._kind = self._session.get_outputs()[0].name
 
@@ -99,9 +102,27 @@ class CascadeGraph:
             # A score of a user's own function may not be finite though the outputs are.
             wrong = ~usable_rows(values, self._kind) | ~np.isfinite(decisions.score)
             for row in np.flatnonzero(wrong).tolist():
-                failed[start + row] = f"{self._path.name}: NaN or infinite outputs"
+                failed[start + row] = f"{self.name}: NaN or infinite outputs"
             parts.append(replace(decisions, values=values) if keep_values else decisions)
         return Gathered(joined_decisions(parts), failed)
+
+    def gathered_in_parts(
+        self,
+        batch: SampleBatch,
+        batch_size: int,
+        keep_values: bool = False,
+        streak: Streak | None = None,
+    ) -> Gathered:
+        """Return the decisions on a batch; a sample on which the graph fails does so alone."""
+
+        def run(rows: Array) -> tuple[Decisions, Mapping[int, str]]:
+            some = batch.only(rows, self.inputs.values())
+            gathered = self.gathered(some, batch_size, keep_values)
+            return gathered.decisions, gathered.failed
+
+        made = run_in_parts(len(batch), run, joined_decisions, streak)
+        decisions = undecided(len(batch)) if made.answer is None else made.answer
+        return Gathered(decisions, made.failed, {self.name: made.divided} if made.divided else {})
 
     def _run(self, feed: dict[str, Array]) -> tuple[Array, Decisions]:
         try:
@@ -120,8 +141,9 @@ class CascadeGraph:
 class GraphGathering:
     """Runs a graph on batches of images as they arrive; a :class:`.batching.Gatherer`."""
 
-    def __init__(self, graph: CascadeGraph, batch_size: int) -> None:
+    def __init__(self, graph: CascadeGraph, batch_size: int, go_on: bool = False) -> None:
         self._graph, self._batch_size = graph, batch_size
+        self._streak = Streak() if go_on else None
         self._parts: list[Gathered] = []
 
     @property
@@ -132,7 +154,14 @@ class GraphGathering:
 
     def add(self, batch: SampleBatch) -> None:
         """See :class:`.batching.Gatherer`."""
-        self._parts.append(self._graph.gathered(batch, self._batch_size))
+        streak = self._streak
+        if streak is None:
+            self._parts.append(self._graph.gathered(batch, self._batch_size))
+        elif len(batch):
+            made = self._graph.gathered_in_parts(batch, self._batch_size, streak=streak)
+            if streak.over:
+                raise streak.error(self._graph.name, KEPT)
+            self._parts.append(made)
 
     def finish(self) -> Gathered:
         """See :class:`.batching.Gatherer`."""
@@ -210,4 +239,5 @@ def _joined_gathered(parts: Sequence[Gathered]) -> Gathered:
         for start, part in zip(starts, parts, strict=False)
         for row, reason in part.failed.items()
     }
-    return Gathered(joined_decisions([part.decisions for part in parts]), failed)
+    divided = {name: why for part in reversed(parts) for name, why in part.divided.items()}
+    return Gathered(joined_decisions([part.decisions for part in parts]), failed, divided)

@@ -328,11 +328,18 @@ class Runner:
         """Run one model on a batch; return the usable outputs, and why rows failed that did."""
         return self._models.usable_outputs(name, inputs)
 
-    def gatherer(self, batch_size: int, executor: Executor | None = None) -> Gatherer:
-        """Return an object that takes batches of images and decides on them together."""
+    def gatherer(
+        self, batch_size: int, executor: Executor | None = None, go_on: bool = False
+    ) -> Gatherer:
+        """Return an object that takes batches of images and decides on them together.
+
+        With ``go_on`` a sample on which a model fails does not end it; see
+        :class:`committee.run.batching.Gathering`.
+        """
         if self._graph is not None:
-            return GraphGathering(self._graph, batch_size)
-        return Gathering(self.cascade, self.specs, self.usable_outputs, batch_size, executor)
+            return GraphGathering(self._graph, batch_size, go_on)
+        run = self.usable_outputs
+        return Gathering(self.cascade, self.specs, run, batch_size, executor, go_on)
 
     def group_size(self, batch_size: int) -> int:
         """Return how many samples to add to a gatherer at once: whole batches of few bytes."""

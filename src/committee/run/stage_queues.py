@@ -110,6 +110,8 @@ class StageBatch:
             some: Their places in this batch, rising.
             recipe: How they are prepared.
         """
+        if len(some) == len(self):
+            return self.inputs(recipe)
         parts, start = [], 0
         for each, rows, count in self._pieces:
             own = some[(some >= start) & (some < start + count)] - start

@@ -12,13 +12,13 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from committee.arrays import Array
 from committee.data.base import BrokenSamplesError, Dataset, content_of, find_broken
-from committee.errors import ExportError, MisalignedError, UnknownNameError
+from committee.errors import CommitteeError, ExportError, MisalignedError, UnknownNameError
 from committee.export.graph import INSIDE
 from committee.models.inputs import RawSamples
 from committee.models.load import source_of, specs_of
@@ -49,19 +49,24 @@ class Way(ABC):
     Attributes:
         first: What samples are prepared for at once.
         later: What some of them may be prepared for afterwards.
+        failed: Why samples failed whose decisions mean nothing, by their number.
     """
 
     def __post_init__(self) -> None:
         self.first: frozenset[Recipe] = frozenset()
         self.later: frozenset[Recipe] = frozenset()
+        self.failed: dict[int, str] = {}
         self._parts: list[Decisions] = []
 
-    def seen(self, images: RawSamples) -> Iterable[Decision]:
-        """Decide on decoded samples, which are not kept; nothing, if they are not needed."""
+    def seen(self, images: RawSamples) -> Iterable[Decision | str]:
+        """Decide on decoded samples, which are not kept; nothing, if they are not needed.
+
+        A sample that fails may have the reason in place of a decision.
+        """
         return ()
 
     @abstractmethod
-    def add(self, read: Read, seen: Iterable[Decision]) -> None:
+    def add(self, read: Read, seen: Iterable[Decision | str]) -> None:
         """Take a batch, and what :meth:`seen` returned for its samples."""
 
     def finish(self) -> Decisions:
@@ -167,7 +172,7 @@ def _read(dataset: Dataset, ways: list[Way], batches: Iterator[Array]) -> Iterat
     later = frozenset[Recipe]().union(*(way.later for way in ways))
     first = frozenset[Recipe]().union(*(way.first for way in ways)) - later
 
-    def seen(images: RawSamples) -> list[Iterable[Decision]]:
+    def seen(images: RawSamples) -> list[Iterable[Decision | str]]:
         return [way.seen(images) for way in ways]
 
     return read_prepared(dataset, batches, first, dict.fromkeys(wanted), seen=seen)
@@ -267,7 +272,7 @@ class _StoredWay(Way):
     decisions: Decisions
     places: Array
 
-    def add(self, read: Read, seen: Iterable[Decision]) -> None:
+    def add(self, read: Read, seen: Iterable[Decision | str]) -> None:
         rows, made = self.places[read.rows], self.decisions
         self._parts.append(Decisions(made.predicted[rows], made.score[rows], made.stage[rows]))
 
@@ -278,16 +283,17 @@ class OfflineWay(Way):
 
     runner: Runner
     batch_size: int
+    go_on: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.first, known = self.runner.recipes
         self.later = known - self.first
-        self._gatherer = self.runner.gatherer(self.batch_size)
+        self._gatherer = self.runner.gatherer(self.batch_size, go_on=self.go_on)
         self._step, self._left = self.batch_size * self.runner.task.stretch, 0
         self._ended = 0
 
-    def add(self, read: Read, seen: Iterable[Decision]) -> None:
+    def add(self, read: Read, seen: Iterable[Decision | str]) -> None:
         """See :class:`Way`."""
         at, count = 0, len(read.batch)
         while at < count:
@@ -304,7 +310,10 @@ class OfflineWay(Way):
         return super().finish()
 
     def _end(self) -> None:
-        decisions = self._gatherer.finish().sound(self._ended)
+        gathered = self._gatherer.finish()
+        decisions = gathered.decisions if self.go_on else gathered.sound(self._ended)
+        for row, reason in gathered.failed.items():
+            self.failed[self._ended + row] = reason
         self._ended += len(decisions.stage)
         self._parts.append(decisions)
 
@@ -338,7 +347,7 @@ class ModuleWay(Way):
         super().__post_init__()
         self.first = frozenset(self.module.preprocessings)
 
-    def add(self, read: Read, seen: Iterable[Decision]) -> None:
+    def add(self, read: Read, seen: Iterable[Decision | str]) -> None:
         """See :class:`Way`."""
         import torch
 
@@ -356,18 +365,35 @@ class OnlineWay(Way):
     """Sample by sample, as it is decoded."""
 
     runner: Runner
+    go_on: bool = False
 
-    def seen(self, images: RawSamples) -> Iterable[Decision]:
+    def seen(self, images: RawSamples) -> Iterable[Decision | str]:
         """See :class:`Way`."""
-        return [self.runner(image) for image in images]
+        return [self._decided(image) for image in images]
 
-    def add(self, read: Read, seen: Iterable[Decision]) -> None:
+    def _decided(self, image: Any) -> Decision | str:
+        try:
+            return self.runner(image)
+        except CommitteeError as error:
+            if not self.go_on:
+                raise
+            return str(error)
+
+    def add(self, read: Read, seen: Iterable[Decision | str]) -> None:
         """See :class:`Way`."""
         each = list(seen)
+        for row, one in zip(read.good.tolist(), each, strict=True):
+            if isinstance(one, str):
+                self.failed[row] = one
+        decided = [_NONE if isinstance(one, str) else one for one in each]
         self._parts.append(
             Decisions(
-                np.array([one.class_index for one in each], np.int64),
-                np.array([one.confidence for one in each]),
-                np.array([one.stage for one in each], np.int64),
+                np.array([one.class_index for one in decided], np.int64),
+                np.array([one.confidence for one in decided]),
+                np.array([one.stage for one in decided], np.int64),
             )
         )
+
+
+# What stands for a sample that failed.
+_NONE = Decision(0, "", math.nan, 0, None)

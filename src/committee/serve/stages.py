@@ -1,31 +1,26 @@
 """The stages of a cascade as the server runs them: by models, or as one ONNX file.
 
-Both let samples wait, leave in batches and exit. A sample that fails does so alone: a batch that
-raises is run again in halves until the samples that fail are known.
+Both let samples wait, leave in batches and exit. A sample that fails does so alone; see
+:mod:`committee.models.failures`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from committee.arrays import Array
-from committee.errors import CommitteeError
 from committee.models.inputs import RawSamples
 from committee.rule.cascade import ALWAYS, Cascade, Stage
-from committee.rule.flow import joined_decisions
-from committee.rule.outputs import Outputs, joined
-from committee.run.batching import Gathered
+from committee.rule.outputs import Outputs
+from committee.run.batching import Gathered, run_stage
 from committee.run.runner import Runner
 from committee.run.sample_batch import SampleBatch
 from committee.run.stage_queues import Exits, StageBatch, StageQueues
-from committee.text import first_line
 
-T = TypeVar("T")
 # Why samples of a batch failed, by their places in it.
 Failed = Mapping[int, str]
 
@@ -122,36 +117,8 @@ class ModelStages:
 
     def run(self, batch: StageBatch) -> tuple[Mapping[str, Outputs], Failed]:
         """See :class:`Stages`."""
-        outputs: dict[str, Outputs] = {}
-        failed: dict[int, str] = {}
-        for name in batch.models:
-            made, wrong = self._run_model(name, batch)
-            # The first model that fails is the one to look at.
-            failed = {**wrong, **failed}
-            if made is None:
-                return {}, failed
-            outputs[name] = made
-        return outputs, failed
-
-    def _run_model(self, name: str, batch: StageBatch) -> tuple[Outputs | None, Failed]:
-        recipe = self._recipes[name]
-        run = partial(self._runner.usable_outputs, name)
-        try:
-            return run(batch.inputs(recipe))
-        except Exception as error:
-            rows = np.arange(len(batch))
-            parts = [*apart(rows, lambda some: run(batch.inputs_of(some, recipe)), error)]
-        good = [(rows, made) for rows, made in parts if not isinstance(made, str)]
-        failed = {int(rows[0]): made for rows, made in parts if isinstance(made, str)}
-        for rows, (_, wrong) in good:
-            failed |= {int(rows[row]): reason for row, reason in wrong.items()}
-        if not good:
-            return None, failed
-        # Samples without outputs get those of another; they are not looked at.
-        places = np.zeros(len(batch), np.int64)
-        ran = np.concatenate([rows for rows, _ in good])
-        places[ran] = np.arange(len(ran))
-        return joined([outputs for _, (outputs, _) in good]).rows(places), failed
+        made = run_stage(batch, self._recipes, self._runner.usable_outputs)
+        return made.outputs, made.failed
 
 
 def limited(cascade: Cascade, last: int) -> Cascade:
@@ -213,23 +180,8 @@ class GraphStages:
 
     def run(self, batch: _GraphBatch) -> tuple[Gathered | None, Failed]:
         """See :class:`Stages`."""
-        every = np.arange(len(batch))
-        try:
-            gathered = self._run(batch, every)
-            return gathered, gathered.failed
-        except Exception as error:
-            parts = [*apart(every, partial(self._run, batch), error)]
-        good = [(rows, made) for rows, made in parts if not isinstance(made, str)]
-        failed = {int(rows[0]): made for rows, made in parts if isinstance(made, str)}
-        for rows, made in good:
-            failed |= {int(rows[row]): reason for row, reason in made.failed.items()}
-        if not good:
-            return None, failed
-        places = np.zeros(len(batch), np.int64)
-        ran = np.concatenate([rows for rows, _ in good])
-        places[ran] = np.arange(len(ran))
-        decisions = joined_decisions([each.decisions for _, each in good])
-        return Gathered(decisions.rows(places), failed), failed
+        gathered = self._graph.gathered_in_parts(batch.samples, len(batch), keep_values=True)
+        return gathered, gathered.failed
 
     def give(self, batch: _GraphBatch, answer: Gathered | None) -> Iterator[Exits]:
         """See :class:`Stages`."""
@@ -243,35 +195,6 @@ class GraphStages:
     def drop(self, first: int, rows: Collection[int]) -> Iterator[Exits]:
         """Do nothing: a sample that was taken is in its only batch."""
         yield from ()
-
-    def _run(self, batch: _GraphBatch, rows: Array) -> Gathered:
-        some = batch.samples.only(rows, self._recipes)
-        return self._graph.gathered(some, len(some), keep_values=True)
-
-
-def apart(
-    rows: Array, run: Callable[[Array], T], error: Exception
-) -> Iterator[tuple[Array, T | str]]:
-    """Yield the answers to the halves of a batch that failed, down to the samples that fail.
-
-    Args:
-        rows: The samples of the batch.
-        run: Runs some of them.
-        error: Why the batch failed.
-
-    Yields:
-        Samples and their answer, or one sample and why it fails.
-    """
-    if len(rows) == 1:
-        yield rows, str(error) if isinstance(error, CommitteeError) else first_line(error)
-        return
-    for half in np.array_split(rows, 2):
-        try:
-            answer = run(half)
-        except Exception as own:
-            yield from apart(half, run, own)
-        else:
-            yield half, answer
 
 
 def stacked(samples: Sequence[Any]) -> RawSamples:
