@@ -408,7 +408,7 @@ def test_gaps_per_stage_need_a_reference(world, capsys):
     text_of(f"{CERTIFY} --min-accuracy 0.8", capsys)
     assert line in line_of("evaluate good.json store --per-stage", capsys)
     # A certificate that is void names none either.
-    text_of(f"{CERTIFY} --match large --within 0.02", capsys)
+    text_of(f"{CERTIFY} --match large --within 0.02 --out good.json", capsys)
     text_of("evaluate good.json store --per-stage", capsys)
     data = json.loads(Path("good.json").read_text())
     data["stages"][0]["threshold"] = 0.5
@@ -494,9 +494,14 @@ def test_a_certificate_that_fails_says_how_many_samples_would_do(world, capsys):
 def test_a_certificate_that_is_replaced_gets_a_note(world, capsys):
     words = f"{CERTIFY} --match large --within 0.02"
     assert json_of(words, capsys)["warnings"] == []
-    text = text_of(f"{CERTIFY} --min-accuracy 0.8", capsys)
-    note = "Note: replaces the certificate that was in good.json: within with large, 0.02, on 1,200"
-    assert note in text
+    before = Path("good.json").read_bytes()
+    has = "top-1 at most 2 points below that of large, tested on 1,200 samples of val"
+    line = line_of(f"{CERTIFY} --min-accuracy 0.8", capsys)
+    assert f"good.json has a certificate: {has}" in line
+    assert "replace it by --out good.json" in line
+    assert Path("good.json").read_bytes() == before
+    text = " ".join(text_of(f"{CERTIFY} --min-accuracy 0.8 --out good.json", capsys).split())
+    assert f"Note: replaces the certificate that was in good.json: {has}" in text
     assert "replaces the certificate" not in text_of(f"{words} --out new.json", capsys)
 
 
@@ -543,8 +548,14 @@ def test_an_agreement_is_checked_without_labels(world, capsys):
     found = json_of("evaluate good.json store --split new", capsys)
     assert found["certificate"]["outcome"]["outcome"] == "kept"
     assert found["measure"] == "agreement with large"
-    text_of(f"{CERTIFY} --match large --within 0.02", capsys)
+    text_of(f"{CERTIFY} --match large --within 0.02 --out good.json", capsys)
     assert "has no labels" in line_of("evaluate good.json store --split new", capsys)
+
+
+def test_a_cascade_of_one_model_has_one_row(world, capsys):
+    Cascade.of(["small"]).save("one.json")
+    lines = text_of("evaluate one.json store", capsys).splitlines()
+    assert sum("small" in line for line in lines) == 1
 
 
 def test_a_report_says_whether_the_promise_is_kept(world, capsys):
@@ -594,7 +605,7 @@ def test_no_line_is_wider_than_the_terminal(world, root, capsys, monkeypatch):
         "report store --cascade c.json --max-models 2 --out r.html",
         "label good.json store --against large --split new",
         f"{CERTIFY} --match large --within 0.02",
-        f"{CERTIFY} --min-accuracy 0.8",
+        f"{CERTIFY} --min-accuracy 0.8 --out good.json",
         "search store --match large --within 0.02 --out c.json",
         "evaluate c.json store --split val",
     ]

@@ -40,6 +40,7 @@ SHOWN = {
     "cascade": CHOICE.cascade,
     "promise": PROMISE,
     "certificate": PROMISE.certificate,
+    "verdict": PROMISE.certificate.holds_on(VAL),
 }
 
 
@@ -76,6 +77,15 @@ def test_figures_in_words() -> None:
     assert "accuracy on test" in FRONT._repr_html_()
     assert repr(cm.Cascade.ensemble(["a", "b"])) == "<Cascade: a+b; max_prob>"
     assert "None" not in cm.Cascade.of(["a", "b"], [0.5])._repr_html_()
+
+
+def test_what_a_certificate_promises_and_new_samples_say_is_in_points() -> None:
+    html = PROMISE.certificate._repr_html_()
+    assert "<td>top-1 at most 5 points below that of large</td>" in html
+    verdict = SHOWN["verdict"]
+    assert f"{verdict.samples} samples (one-sided bounds " in repr(verdict)
+    assert " points" in repr(verdict)
+    assert "difference from the reference" in verdict._repr_html_()
 
 
 def test_a_long_front_shows_its_ends() -> None:

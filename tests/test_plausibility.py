@@ -117,7 +117,7 @@ def decided(values: np.ndarray) -> Outputs:
     ("values", "note"),
     [
         (GOOD, None),
-        (GOOD[:, ::-1], r"chance \(10.00%\). Is classes.txt in the order of the outputs"),
+        (GOOD[:, ::-1], r"chance \(10.00%\). Are the classes in the order of the outputs"),
         (GOOD + 9 * np.eye(10)[3], "class 3 is predicted for all 300 samples"),
         (np.tile(GOOD[0], (ROWS, 1)), "outputs are the same for all 300 samples"),
     ],

@@ -9,15 +9,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import committee as cm
-from committee.certificates.certificate import (
-    Certificate,
-    Checked,
-    _Outcome,
-    level_text,
-    share_text,
-)
+from committee.certificates.certificate import Certificate, Checked
+from committee.certificates.figures import level_text, share_text
 from committee.certificates.stages import Gaps, StageGap
-from committee.report.promise import certificate_figures, gaps_table
+from committee.certificates.verdict import Verdict
+from committee.report.promise import figures_of, gaps_table
 from committee.text import human_cost, percent, points, to_decimals, to_digits
 from test_certificate_travels import certified
 
@@ -106,7 +102,9 @@ def test_the_sentence_of_a_share(bound: float, promise: str) -> None:
 def test_what_new_samples_say(one: float, two: float, promise: str) -> None:
     low, high = sorted((abs(one), abs(two)) if promise == "at least" else (one, two))
     certificate = Certificate.of(certified(CASCADE, promise=promise))
-    found = Checked("test", certificate, _Outcome("open", low, low, high, 100))
+    found = Checked(
+        "test", certificate, Verdict("open", low, low, high, 100, paired=promise == "within")
+    )
     down, up = map(number, found.lines[1].split("bounds")[1].split("and"))
     assert down <= 100 * low + NOISE
     assert up >= 100 * high - NOISE
@@ -124,7 +122,7 @@ def test_the_table_of_gaps(bound: float, level: float) -> None:
 
 @given(DIFFERENCES, st.floats(1, 1e9), st.floats(1e-6, 0.5))
 def test_the_figures_of_a_difference(bound: float, cost: float, margin: float) -> None:
-    figures = figures_of(lower_bound=bound, margin=margin, max_cost=cost, cost_bound=0.9 * cost)
+    figures = figures_with(lower_bound=bound, margin=margin, max_cost=cost, cost_bound=0.9 * cost)
     assert number(figures["Lower bound"]) <= 100 * bound + NOISE
     most, reached = map(number, figures["Cost promised"].split("bound"))
     assert most >= cost * (1 - NOISE)
@@ -135,11 +133,11 @@ def test_the_figures_of_a_difference(bound: float, cost: float, margin: float) -
 @given(SHARES, st.floats(1e-6, 0.5))
 def test_the_figures_of_a_share(bound: float, margin: float) -> None:
     for promise, words, goal in (("at least", " of ", margin), ("agreement", " on ", 1 - margin)):
-        figures = figures_of(lower_bound=bound, margin=margin, promise=promise)
+        figures = figures_with(lower_bound=bound, margin=margin, promise=promise)
         assert number(figures["Lower bound"]) <= 100 * bound + NOISE
         assert number(figures["Promise"].split(words)[-1]) <= 100 * goal + NOISE
 
 
-def figures_of(**changes: object) -> dict[str, str]:
+def figures_with(**changes: object) -> dict[str, str]:
     cascade = certified(CASCADE, unit="ms", **changes)
-    return dict(certificate_figures(Certificate.of(cascade)))
+    return dict(figures_of(cascade))

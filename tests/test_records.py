@@ -330,7 +330,7 @@ def test_a_value_without_a_name_is_one_columns(folder):
     Path("pool.toml").write_text(POOL.replace('name = "large"', 'name = "large"\ninput = "more"'))
     np.save("val.npy", np.array(["a", "b"]))
     pool = read_pool_file("pool.toml")
-    with pytest.raises(DataError, match="must be a dict of 'more', 'text'"):
+    with pytest.raises(DataError, match=r"^val\.npy: .* a dict of 'more', 'text'.* Give a csv, "):
         open_data("val.npy", "val", pool.classes, models=pool.models)
 
 

@@ -198,8 +198,20 @@ def test_models_of_different_classes_are_refused_where_the_cascade_names_none():
     pool = Pool.from_arrays([0, 1, 2, 0], outputs, kind="probabilities")
     cascade = pool.described(cm.Cascade.of(["small", "large"], [0.9]))
     run = cm.Runner(cascade, models={"small": lambda x: [0.5, 0.5], "large": lambda x: [0, 0, 1]})
-    with pytest.raises(CommitteeError, match="same number of classes: 'small 2', 'large 3'"):
+    with pytest.raises(CommitteeError, match=r"classes: 'small' gives 2, 'large' gives 3$"):
         run("x")
+    run = cm.Runner(cascade, models={"small": lambda x: [np.nan, 0.5, 0.5], "large": len})
+    with pytest.raises(CommitteeError, match=r"^model 'small': NaN or infinite outputs$"):
+        run("x")
+
+
+def test_a_cascade_set_by_hand_knows_the_costs_of_the_pool_that_described_it():
+    outputs = {name: np.full((4, 3), 1 / 3) for name in ("small", "large")}
+    costs = {"small": 1, "large": 9}
+    pool = Pool.from_arrays([0, 1, 2, 0], outputs, kind="probabilities", costs=costs, unit="cents")
+    models = {"small": lambda x: [0.4, 0.4, 0.2], "large": lambda x: [0, 0, 1]}
+    run = cm.Runner(pool.described(cm.Cascade.of(["small", "large"], [0.9])), models=models)
+    assert (run.unit, run("x").cost) == ("cents", 10)
 
 
 @pytest.mark.parametrize("is_async", [False, True])

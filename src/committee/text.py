@@ -301,6 +301,18 @@ def human_cost(value: float, unit: str, side: Side = "nearest") -> str:
     return f"{digits(value)} {name}"
 
 
+def human_bytes(size: int) -> str:
+    """Return the size of files.
+
+    >>> human_bytes(812), human_bytes(45_678), human_bytes(9_000_000)
+    ('812 bytes', '45.7 kB', '9.00 MB')
+    """
+    for step, unit in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if size >= step:
+            return f"{digits(size / step)} {unit}"
+    return counted(size, "byte")
+
+
 def digits(value: float) -> str:
     """Return three digits, or all digits before the point."""
     if value >= 999.5 or value == 0:

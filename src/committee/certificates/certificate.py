@@ -12,13 +12,15 @@ from typing import Any, Literal
 import numpy as np
 
 from committee.arrays import Array
-from committee.certificates.costs import AverageCost, average_cost_of
+from committee.certificates.costs import average_cost_of
 from committee.certificates.exact_tests import (
     paired_lower_bound,
     paired_p_value,
     paired_upper_bound,
     share_lower_bound,
 )
+from committee.certificates.figures import certificate_figures, level_text
+from committee.certificates.verdict import Verdict
 from committee.errors import CascadeError, CommitteeError, MisalignedError
 from committee.pool.comparison import identity_of
 from committee.pool.costs import SampleCost
@@ -33,18 +35,15 @@ from committee.rule.combinations import DEFAULT_COMBINE, JOINT
 from committee.rule.format import SCHEMA
 from committee.selection.evaluate_many import values_on
 from committee.text import (
-    Side,
     about,
     counted,
     html_table,
     human_cost,
     percent,
-    points,
     points_text,
     printable,
     saving,
     to_decimals,
-    to_digits,
 )
 
 # What tab completion offers.
@@ -56,55 +55,6 @@ _SHOWN = (
 _MOST_SAMPLES = 1e9
 # How many times the samples at hand are tried to say how many would certify.
 _MORE = (1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
-
-
-@dataclass(frozen=True)
-class _Outcome:
-    """What new labelled samples say of a promise.
-
-    Args:
-        outcome: ``kept`` or ``broken`` if the samples show it at the level, else ``open``.
-        estimate: The difference, accuracy or agreement on these samples.
-        low: Its one-sided lower bound at the level.
-        high: Its one-sided upper bound at the level.
-        samples: Number of samples.
-        more: About how many samples more would decide; None if decided, or more than 10^9.
-        cost: What they say of a promised cost; None without one. The outcome is of both.
-    """
-
-    outcome: Literal["kept", "broken", "open"]
-    estimate: float
-    low: float
-    high: float
-    samples: int
-    more: int | None = None
-    cost: AverageCost | None = None
-
-    @property
-    def text(self) -> str:
-        """The outcome in words."""
-        if self.outcome != "open":
-            return self.outcome
-        if self.more is None and self.cost is None:
-            return "cannot tell; nor could many more samples like these"
-        more = f", {about(self.more, 'sample')} more would" if self.more else ""
-        return f"cannot tell yet{more}"
-
-    def to_json(self) -> dict[str, Any]:
-        """Return every figure by name."""
-        cost = None if self.cost is None else plain(self.cost)
-        return {**vars(self), "cost": cost, "text": self.text}
-
-    def with_cost(self, cost: AverageCost | None) -> _Outcome:
-        """Return the same with what the samples say of a promised cost."""
-        if cost is None:
-            return self
-        outcome = self.outcome
-        if cost.broken:
-            outcome = "broken"
-        elif outcome == "kept" and not cost.kept:
-            outcome = "open"
-        return replace(self, outcome=outcome, cost=cost)
 
 
 @dataclass(frozen=True)
@@ -126,7 +76,9 @@ class Certificate:
         return f"<Certificate: {printable(self.text)}>"
 
     def _repr_html_(self) -> str:
-        return _record_table(self.record, f"{self.text}.")
+        rows = certificate_figures(self.record, self.is_reference)
+        told = [((what, ""), (text, "")) for what, text in rows]
+        return html_table("Certificate", ("", ""), told, f"{self.text}.")
 
     def __dir__(self) -> list[str]:
         return sorted(_SHOWN)
@@ -197,7 +149,7 @@ class Certificate:
         data = {"schema": SCHEMA, **rule}
         return Cascade.from_json(data, "certificate: reference_rule") if rule else None
 
-    def holds_on(self, pool: Pool, metric: Metric | None = None) -> _Outcome:
+    def holds_on(self, pool: Pool, metric: Metric | None = None) -> Verdict:
         """Return what other labelled samples say of the promise.
 
         Args:
@@ -238,7 +190,7 @@ class Certificate:
         others: Array | None,
         exits: Array,
         costs: Sequence[SampleCost] | None,
-    ) -> _Outcome:
+    ) -> Verdict:
         """Return what the scores of new samples say of the promise.
 
         Args:
@@ -254,28 +206,13 @@ class Certificate:
             spent = average_cost_of(costs, exits, *limits)
         if self.is_reference and own.promise != "at least":
             certain = float(own.promise == "agreement")
-            return _Outcome("kept", certain, certain, certain, len(values)).with_cost(spent)
+            paired = own.promise == "within"
+            same = Verdict("kept", certain, certain, certain, len(values), paired=paired)
+            return same.with_cost(spent)
         values = values.astype(np.int64)
         others = np.zeros_like(values) if others is None else others.astype(np.int64)
         wins, losses = int((values > others).sum()), int((values < others).sum())
-        return _outcome_of(own, wins, losses, len(values)).with_cost(spent)
-
-
-def _record_table(own: CertificateRecord, sentence: str) -> str:
-    """Return what was promised, what tested it, and the sentence that holds, as HTML."""
-    rows = [
-        ("promise", f"{own.measure}: {own.promise} {own.margin:g}"),
-        ("level", f"{own.level:g}"),
-        ("reference", own.reference),
-        ("at least, on new data", f"{own.lower_bound:.4g}"),
-        ("on the samples that tested", f"{own.estimate:.4g}"),
-        ("tested on", f"{counted(own.samples, 'sample')} of {own.split}"),
-        ("chosen on", f"{counted(own.choosing, 'other sample')}" if own.choosing else ""),
-    ]
-    costs = (("average cost", own.average_cost), ("the reference's", own.reference_cost))
-    rows += [(what, human_cost(cost, own.unit)) for what, cost in costs if cost is not None]
-    told = [((what, ""), (text, "")) for what, text in rows if text]
-    return html_table("Certificate", ("", ""), told, sentence)
+        return _verdict_of(own, wins, losses, len(values)).with_cost(spent)
 
 
 @dataclass(frozen=True)
@@ -291,7 +228,7 @@ class Checked:
 
     split: str
     certificate: Certificate | None
-    outcome: _Outcome | None = None
+    outcome: Verdict | None = None
     problem: str = ""
 
     @property
@@ -315,11 +252,7 @@ class Checked:
         """What the samples say, with estimate, number and bounds; else why they say nothing."""
         if self.certificate is None or self.outcome is None:
             return self.problem
-        own, paired = self.outcome, self.certificate.record.promise == "within"
-        value, samples = share_text(own.estimate, paired), counted(own.samples, "sample")
-        low, high = share_text(own.low, paired, "down"), share_text(own.high, paired, "up")
-        cost = "" if own.cost is None else f"; {own.cost.text}"
-        return f"{own.text}; {value} on {samples} (one-sided bounds {low} and {high}{cost})"
+        return str(self.outcome)
 
     def to_json(self) -> dict[str, Any]:
         """Return every part by name."""
@@ -370,21 +303,7 @@ def chosen_by(cascade: Cascade, pool: Pool) -> str:
     return seen_as(replace(cascade, certificate=None), identities(cascade, pool))
 
 
-def share_text(value: float, paired: bool, side: Side = "nearest") -> str:
-    """Return a difference in points, or a share."""
-    return f"{points(value, side)} points" if paired else percent(value, side)
-
-
-def level_text(level: float) -> str:
-    """Return a level in percent, never a higher one.
-
-    >>> level_text(0.95), level_text(0.99999999)
-    ('95 %', '99.9999 %')
-    """
-    return f"{100 * to_digits(level, 6, 'down'):g} %"
-
-
-def _outcome_of(own: CertificateRecord, wins: int, losses: int, samples: int) -> _Outcome:
+def _verdict_of(own: CertificateRecord, wins: int, losses: int, samples: int) -> Verdict:
     """Return what wins and losses on new samples say of a promise.
 
     Args:
@@ -398,13 +317,16 @@ def _outcome_of(own: CertificateRecord, wins: int, losses: int, samples: int) ->
     square = (wins + losses + 1) / samples
     spread = math.sqrt(max(square - estimate**2, 1 / samples))
     goal = promised_goal(own)
+    paired = own.promise == "within"
     if low >= goal or high < goal:
-        return _Outcome("kept" if low >= goal else "broken", estimate, low, high, samples)
+        outcome: Literal["kept", "broken"] = "kept" if low >= goal else "broken"
+        return Verdict(outcome, estimate, low, high, samples, paired=paired)
     distance = abs(estimate - goal)
     times = math.inf
     if distance > 0:
         times = (NormalDist().inv_cdf(own.level) * spread / distance) ** 2 / samples
-    return _Outcome("open", estimate, low, high, samples, _more(own, wins, losses, samples, times))
+    more = _more(own, wins, losses, samples, times)
+    return Verdict("open", estimate, low, high, samples, more, paired=paired)
 
 
 def _more(own: CertificateRecord, wins: int, losses: int, samples: int, times: float) -> int | None:
@@ -448,7 +370,7 @@ def enough_text(own: CertificateRecord, wins: int, losses: int) -> str:
 
 
 def _passes(own: CertificateRecord, wins: int, losses: int, samples: int) -> bool:
-    """Return True if so many samples certify a promise; see :func:`_outcome_of`."""
+    """Return True if so many samples certify a promise; see :func:`_verdict_of`."""
     if own.promise == "within":
         return paired_p_value(wins, losses, samples, own.margin, own.level) <= 1 - own.level
     return share_lower_bound(wins, samples, own.level) >= promised_goal(own)

@@ -17,13 +17,12 @@ from committee.certificates.certificate import (
     agreeing_with,
     chosen_by,
     enough_text,
-    level_text,
     promised_goal,
-    share_text,
 )
 from committee.certificates.costs import cost_bound
 from committee.certificates.disagreements import check_labelled, disagreements
 from committee.certificates.exact_tests import paired_lower_bound, share_lower_bound
+from committee.certificates.figures import level_text, share_text
 from committee.certificates.procedure import (
     COST_SHARE,
     PROCEDURE,

@@ -19,6 +19,7 @@ from committee.certificates.certificate import (
 )
 from committee.certificates.certify import Certified
 from committee.certificates.certify import certify as certified
+from committee.certificates.figures import promise_text
 from committee.cli import options as opt
 from committee.cli.metrics import with_metric
 from committee.cli.options import amount, amounts, names, refuse, refuse_for_segmentation
@@ -50,6 +51,7 @@ from committee.pool.pool import Pool
 from committee.report.rows import CHOSEN, SINGLE, Report, Row
 from committee.report.text import at_thresholds
 from committee.rule.cascade import Cascade
+from committee.rule.certificate import CertificateRecord
 from committee.run.open import open_cascade, what_is
 from committee.selection.exhaustive import search as exact
 from committee.selection.front import Front, check_within
@@ -110,7 +112,10 @@ def certify(
     metric: opt.MetricName = None,
     seed: Annotated[int, typer.Option(help="The order in which --max-cost takes samples.")] = 0,
     out: Annotated[
-        str | None, typer.Option(metavar="CASCADE.json", help="Default: the given file.")
+        str | None,
+        typer.Option(
+            metavar="CASCADE.json", help="Default: the given file, if it has no certificate."
+        ),
     ] = None,
     as_json: opt.AsJson = False,
 ) -> None:
@@ -127,8 +132,8 @@ def certify(
     refuse("--metric top-1", labels=labels is not None and metric not in (None, "top-1"))
     given = open_cascade(cascade).cascade
     target = out or cascade
-    if out is None and what_is(cascade) != "cascade file":
-        raise CascadeError(f"certify: {cascade} is no cascade file to write to; name one by --out")
+    if out is None:
+        _check_place(cascade, given)
     pool = certifiable_split("certify", cascade, given, store, split)
     pool, by = with_metric(pool, metric, None)
     if agree_with is None and labels is None and by.needs_labels:
@@ -232,6 +237,23 @@ def _uncalibrated(given: Cascade, named: str | None) -> list[str]:
     ]
 
 
+def _check_place(path: str, given: Cascade) -> None:
+    """Refuse to write into what is no cascade file, or to replace a certificate unasked."""
+    if what_is(path) != "cascade file":
+        raise CascadeError(f"certify: {path} is no cascade file to write to; name one by --out")
+    if given.is_certified and given.certificate is not None:
+        raise CascadeError(
+            f"certify: {path} has a certificate: {_told(given.certificate)}. Name another file by "
+            f"--out, or replace it by --out {path}"
+        )
+
+
+def _told(own: CertificateRecord) -> str:
+    """Return what a certificate promises, and what tested it."""
+    tested = f"tested on {counted(own.samples, 'sample')} of {own.split}, {own.date}"
+    return f"{promise_text(own)}, {tested}"
+
+
 def _replaced(path: str) -> list[str]:
     """Return a note on the certificate that a file has and is about to lose; empty without one."""
     if not Path(path).is_file() or what_is(path) != "cascade file":
@@ -239,10 +261,8 @@ def _replaced(path: str) -> list[str]:
     own = open_cascade(path).cascade.certificate
     if own is None:
         return []
-    reference = f" with {own.reference}" if own.reference else ""
     return [
-        f"replaces the certificate that was in {path}: {own.promise}{reference}, {own.margin:g}, "
-        f"on {counted(own.samples, 'sample')} of {own.split}, {own.date}. Of several on the same "
+        f"replaces the certificate that was in {path}: {_told(own)}. Of several on the same "
         "samples choose none by its result; --out writes another file"
     ]
 

@@ -282,8 +282,10 @@ def _print(findings: Findings, pool: Pool) -> None:
             human_cost(c, each.unit) for c in (each.average_cost, each.worst_case_cost)
         )
 
+    # A cascade of one model has the name of that model.
+    rows = {**findings.models, f"{findings.cascade}{at_thresholds(findings.cascade)}": own}
     print_table(
-        [*findings.models.items(), (f"{findings.cascade}{at_thresholds(findings.cascade)}", own)],
+        [*rows.items()],
         [
             ("committee", lambda row: row[0]),
             (

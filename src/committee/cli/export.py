@@ -22,6 +22,7 @@ from committee.export.plan import resizes_inside
 from committee.export.triton import write_triton
 from committee.pool.evaluate import Evaluation
 from committee.rule.cascade import Cascade
+from committee.text import human_bytes
 
 # Matches endings of files, but not those of folders such as cascade.v2 or cascade-1.0.
 _FILE = re.compile(r"\.(?!v\d)[A-Za-z]\w*")
@@ -103,7 +104,7 @@ def export(
         paths = [str(path) for path in written]
         print_json({"out": str(place), "files": paths, "bytes": size, "resizes_inside": resized})
         return
-    say(f"Written: {place}, {size / 1e6:.1f} MB: {chosen}")
+    say(f"Written: {place}, {human_bytes(size)}: {chosen}")
     if resized:
         say_notes(
             [

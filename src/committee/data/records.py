@@ -205,7 +205,13 @@ def open_records(
     samples = _samples(path, columns, label, key, (split, classes, labels))
     samples = with_notes(samples, _note(inputs, needed, label))
     if not columns.names:
-        check_whole(columns.take(np.array([0]), ()), recipes)
+        try:
+            check_whole(columns.take(np.array([0]), ()), recipes)
+        except DataError as error:
+            raise DataError(
+                f"{path}: has no names of columns, and {error}. Give a csv, jsonl, parquet or npz "
+                "file with these columns"
+            ) from None
     return _RecordsDataset(columns, inputs, needed, recipes, samples)
 
 

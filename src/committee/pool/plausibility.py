@@ -120,8 +120,8 @@ def notes_on(
     if not chance and not order:
         return []
     return [
-        f"{name}: {correct / count:.2%} of {count:,} predictions are correct{chance}. Is "
-        "classes.txt in the order of the outputs, and do the labels belong to these samples?"
+        f"{name}: {correct / count:.2%} of {count:,} predictions are correct{chance}. Are the "
+        "classes in the order of the outputs, and do the labels belong to these samples?"
         f"{order}"
     ]
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from committee.certificates.certificate import Certificate, checked_on, level_text
+from committee.certificates.certificate import Certificate, checked_on
+from committee.certificates.figures import certificate_figures, level_text
 from committee.certificates.stages import Gaps, StageGap, gaps_on
 from committee.errors import CommitteeError
 from committee.pool.table import Cell, Column, Table
 from committee.report.rows import Report, Row
 from committee.report.text import named
 from committee.rule.cascade import Cascade
-from committee.rule.certificate import CertificateRecord
-from committee.text import Side, counted, human_cost, percent, points, points_text, to_digits
+from committee.text import points
 
 
 def promise_sentence(cascade: Cascade) -> str:
@@ -31,62 +31,23 @@ def promise_sentence(cascade: Cascade) -> str:
     return f"{named(cascade)}{joint} {own.text}."
 
 
+def figures_of(cascade: Cascade) -> Iterator[tuple[str, str]]:
+    """Yield what the certificate of a cascade holds, each with its name."""
+    own = Certificate.of(cascade)
+    return certificate_figures(own.record, own.is_reference)
+
+
 def promise_tables(report: Report, row: Row) -> tuple[Table, ...]:
     """Return the figures of the certificate of a row, and its gap at each stage."""
     if not row.cascade.is_certified:
         return ()
     columns = Column("What", lambda item: item[0]), Column("Figure", lambda item: item[1])
-    figures = list(certificate_figures(Certificate.of(row.cascade)))
+    figures = list(figures_of(row.cascade))
     if report.test is not None:
         found = checked_on(row.cascade, report.test, report.front.settings.metric)
         if found is not None:
             figures.append((f"On {found.split}", found.finding))
     return Table("What was certified", columns, figures), *_stage_tables(report, row)
-
-
-def certificate_figures(certificate: Certificate) -> Iterator[tuple[str, str]]:
-    """Yield what a certificate holds, each with its name.
-
-    Lower bounds are rounded down and upper bounds up, so that none is better than the true one.
-    """
-    own = certificate.record
-    yield "Promise", _promise(own)
-    yield "Level", level_text(own.level)
-    yield "Lower bound", _figure(own, own.lower_bound, "down")
-    if not certificate.is_reference:
-        yield "On the samples that tested", _figure(own, own.estimate)
-    if own.wins is not None and own.losses is not None:
-        lost = f", {own.unlabelled:,} of them without a label" if own.unlabelled else ""
-        yield "Only the committee is correct on", counted(own.wins, "sample")
-        yield f"Only {own.reference} is correct on", counted(own.losses, "sample") + lost
-    yield "Tested on", f"{counted(own.samples, 'sample')} of {own.split}"
-    if own.choosing:
-        yield "Chosen on", f"{counted(own.choosing, 'other sample')} of {own.split}"
-    if own.average_cost is not None:
-        yield "Average cost", human_cost(own.average_cost, own.unit)
-    if own.reference_cost is not None:
-        yield f"Average cost of {own.reference}", human_cost(own.reference_cost, own.unit)
-    if own.max_cost is not None and own.cost_bound is not None:
-        most, bound = (human_cost(each, own.unit, "up") for each in (own.max_cost, own.cost_bound))
-        yield "Cost promised", f"{most} or less; bound {bound}"
-    tried = f"{own.tested:,} tested, chosen among {own.considered:,}"
-    yield "Committees tried", tried if own.choosing else "this one alone"
-    yield "Procedure", f"{own.procedure}, committee {own.version}, seed {own.seed}, {own.date}"
-    yield "Fingerprint of the samples", own.samples_fingerprint or "unknown"
-
-
-def _promise(own: CertificateRecord) -> str:
-    if own.promise == "at least":
-        return f"{own.measure} of {percent(own.margin, 'down')} or more"
-    if own.promise == "agreement":
-        share = percent(1 - own.margin, "down")
-        return f"the answer of {own.reference} on {share} of samples or more"
-    margin = 100 * to_digits(own.margin, 4, "up")
-    return f"{own.measure} at most {points_text(margin)} below that of {own.reference}"
-
-
-def _figure(own: CertificateRecord, value: float, side: Side = "nearest") -> str:
-    return f"{points(value, side)} points" if own.promise == "within" else percent(value, side)
 
 
 def _stage_tables(report: Report, row: Row) -> Iterator[Table]:

@@ -227,9 +227,12 @@ def _check_finite(where: str, block: Array, start: int, kind: str = "") -> None:
         return
     named = ", ".join(str(start + row) for row in rows[:5])
     masked = "; -inf may mask some classes, not all" if kind == "logits" else ""
+    if start == 0 and len(block) == 1:
+        raise NotFiniteError(f"{where}: NaN or infinite outputs{masked}")
+    count = f"at least {len(rows)} sample{'' if len(rows) == 1 else 's'}"
     raise NotFiniteError(
         f"{where}: NaN or infinite outputs, first at sample {named} "
-        f"(counted from 0; at least {len(rows)} samples{masked}). Recompute this model's outputs"
+        f"(counted from 0; {count}{masked}). Recompute this model's outputs"
     )
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
+
+from committee.rule.cascade import Cascade
+from committee.spec.cost import CostTable
+from committee.spec.model import KnownModel
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -23,6 +27,13 @@ class Decision(msgspec.Struct, frozen=True):
     confidence: float
     stage: int
     cost: float | None
+
+
+def unit_of(cascade: Cascade, models: Mapping[str, KnownModel]) -> str:
+    """Return the unit of the costs of decisions: that of the choice, else one all models have."""
+    units = CostTable.of({name: model.costs for name, model in models.items()}).units
+    wanted = cascade.origin.unit or "macs"
+    return wanted if wanted in units else next(iter(units), "")
 
 
 def class_name(classes: Sequence[str], index: int) -> str:

@@ -21,7 +21,7 @@ from committee.rule.cascade import Cascade
 from committee.rule.combinations import models_that_decide
 from committee.rule.flow import Answers, Decisions, Request, decide, drive, drive_async
 from committee.rule.outputs import WITH_CONFIDENCE, Kind, Outputs, as_array, checked_outputs
-from committee.run.decision import Decision, class_name
+from committee.run.decision import Decision, class_name, unit_of
 from committee.run.open import CascadeLike, open_cascade
 from committee.text import listed
 
@@ -87,7 +87,7 @@ class FunctionRunner:
         self._models = dict(models)
         self._kinds = _kinds_of(self.cascade)
         self._combine = self.cascade.of_kinds(set(self._kinds.values())).combination
-        self.unit = self.cascade.origin.unit
+        self.unit = self.cascade.origin.unit or unit_of(self.cascade, self.cascade.models)
         self._means = {
             name: cost.value
             for name, model in self.cascade.models.items()
@@ -147,7 +147,7 @@ class FunctionRunner:
         replies.update(new)
         rows = {n: r.outputs for n, r in replies.items() if r.outputs.kind not in WITH_CONFIDENCE}
         if len({outputs.values.shape[1] for outputs in rows.values()}) > 1:
-            text = listed([f"{n} {outputs.values.shape[1]}" for n, outputs in rows.items()])
+            text = ", ".join(f"{n!r} gives {each.values.shape[1]}" for n, each in rows.items())
             raise ModelError(f"Runner: models must give the same number of classes: {text}")
         return {name: reply.outputs for name, reply in new.items()}
 
@@ -246,8 +246,8 @@ def _kinds_of(cascade: Cascade) -> dict[str, Kind]:
     unknown = [name for name in cascade.names if name not in cascade.models]
     if unknown:
         raise CascadeError(
-            f"{cascade}: does not say what {', '.join(unknown)} gives. Describe it with the pool "
-            "that it was chosen on: pool.described(cascade)"
+            f"{cascade}: the kind of outputs of {listed(unknown)} is not known. Take it from a "
+            "pool of these models: pool.described(cascade)"
         )
     return {name: cascade.models[name].kind for name in cascade.names}
 

@@ -33,7 +33,7 @@ from committee.rule.cascade import Cascade
 from committee.rule.flow import Answers, Decisions, Request, decide, drive, exits, joined_decisions
 from committee.rule.outputs import Outputs
 from committee.run.batching import Gatherer, Gathering
-from committee.run.decision import Decision, class_name
+from committee.run.decision import Decision, class_name, unit_of
 from committee.run.functions import Function, FunctionRunner
 from committee.run.loading import Models
 from committee.run.open import CascadeGraph, CascadeLike, GraphGathering, open_cascade
@@ -413,11 +413,8 @@ def _cumulative_costs(
     cascade: Cascade, specs: dict[str, ModelSpec]
 ) -> tuple[str, tuple[float, ...]]:
     """Return the unit and the cost of an exit at each stage; both empty if costs are unknown."""
-    table = {name: {cost.unit: cost.value for cost in spec.costs} for name, spec in specs.items()}
-    shared = set.intersection(*(set(units) for units in table.values()))
-    wanted = cascade.origin.unit or "macs"
-    unit = wanted if wanted in shared else next(iter(sorted(shared)), "")
+    unit = unit_of(cascade, specs)
     if not unit:
         return "", ()
-    costs = {name: units[unit] for name, units in table.items()}
+    costs = {n: c.value for n, spec in specs.items() for c in spec.costs if c.unit == unit}
     return unit, tuple(accumulate(costs_of_stages(cascade.models_of_stages, costs)))

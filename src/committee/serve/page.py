@@ -16,11 +16,10 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from committee.certificates.certificate import Certificate
 from committee.certificates.monitors import expected_of
 from committee.errors import CascadeError
 from committee.report.page import web_file
-from committee.report.promise import certificate_figures, promise_sentence
+from committee.report.promise import figures_of, promise_sentence
 from committee.rule.cascade import ALWAYS, NEVER, Cascade
 from committee.run.runner import Runner
 from committee.serve.samples import IMAGE_FORMS, IMAGES, SampleReader
@@ -106,7 +105,7 @@ def _certificate(cascade: Cascade) -> Mapping[str, Any]:
     if not cascade.is_certified:
         none = "This cascade has no certificate. committee certify makes one."
         return {"sentence": sentence or none, "figures": []}
-    return {"sentence": sentence, "figures": [*certificate_figures(Certificate.of(cascade))]}
+    return {"sentence": sentence, "figures": [*figures_of(cascade)]}
 
 
 def _figures(
