@@ -32,8 +32,9 @@ T = TypeVar("T")
 DEADLINE = "X-Request-Timeout-Ms"
 # Classes of an answer, unless a request says how many.
 _TOP = 5
-# Seconds after which a request is watched for a client that goes away.
-_LONG = 0.05
+# Seconds after which a request is watched for a client that goes away. Under load all requests wait
+# for a while, and to watch one takes longer than to decide on a small image.
+_LONG = 0.5
 # Requests of tensors have no body of these types.
 _NOT_TENSORS = ("multipart/", "image/")
 
@@ -46,21 +47,22 @@ def make_app(serving: Serving, routes: Sequence[BaseRoute] = (), log: Log | None
         routes: Further routes.
         log: A function of one dictionary a request, for the access log; None for no log.
     """
+    # Searched in this order, so the commonest are first.
     routes = [
-        Route("/v2", about_server),
-        Route("/v2/", about_server, include_in_schema=False),
-        Route("/v2/health/live", live),
-        Route("/v2/health/ready", ready),
         *(
             route
             for path in ("/v2/models/{name}", "/v2/models/{name}/versions/{version}")
             for route in (
+                Route(f"{path}/infer", infer, methods=["POST"]),
                 Route(path, about_model),
                 Route(f"{path}/ready", model_ready),
-                Route(f"{path}/infer", infer, methods=["POST"]),
             )
         ),
         Route("/classify", classify, methods=["POST"]),
+        Route("/v2", about_server),
+        Route("/v2/", about_server, include_in_schema=False),
+        Route("/v2/health/live", live),
+        Route("/v2/health/ready", ready),
         Route("/", front_page),
         Route("/about", about_cascade),
         Route("/exits", exits),

@@ -246,10 +246,10 @@ def _protocol(settings: Settings) -> type[HttpToolsProtocol]:
             self._wait()
 
         def data_received(self, data: bytes) -> None:
-            idle = self.cycle is None or self.cycle.response_complete
-            if idle and self._waiting is None:
-                self._wait()
             super().data_received(data)
+            idle = self.cycle is None or self.cycle.response_complete
+            if idle and self._waiting is None:  # the headers are not all there
+                self._wait()
             if self._waiting is not None:
                 self._head += len(data)
                 if self._head > settings.max_header and not self.transport.is_closing():

@@ -1,0 +1,50 @@
+"""What benchmarks/serve.py compares with runs, answers, and is refused if it fails."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from committee import Cascade
+from committee.embedded import embedded_images
+from committee.run import loading
+from export_world import embedded
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+VARIANTS = [
+    ("serve_variants.py", "per request"),
+    ("serve_variants.py", "at once"),
+    ("serve_by_hand.py",),
+]
+
+
+@pytest.fixture(scope="module")
+def bench() -> Iterator[dict[str, Any]]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(BENCHMARKS))
+        # The benchmarks let all runners share loaded models; other tests do not.
+        patch.setattr(loading, "load_model", loading.load_model)
+        yield runpy.run_path(str(BENCHMARKS / "serve.py"))
+
+
+@pytest.mark.parametrize("words", VARIANTS, ids=lambda words: words[-1])
+def test_every_variant_answers(bench: dict[str, Any], tmp_path: Path, words: tuple[str]) -> None:
+    cascade = embedded(Cascade.of(["nano", "tiny"], [0.9])).save(tmp_path / "cascade.json")
+    requests = bench["written"](tmp_path, embedded_images("test").read(np.arange(32)))
+    script, *others = words
+    command = [sys.executable, str(BENCHMARKS / script), *others, str(cascade)]
+    with bench["started"](command, requests) as server:
+        for images in requests:
+            made = server.load(0.3, 4, None, images)
+            assert made["images_per_second"] > 0
+        wrong = tmp_path / "wrong.bin"
+        wrong.write_bytes(bench["request"]("/nowhere", b""))
+        server.requests[1] = wrong, wrong.stat().st_size
+        with pytest.raises(SystemExit, match="'404': "):
+            server.load(0.1, 1, None)
