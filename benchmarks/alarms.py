@@ -275,7 +275,7 @@ def quiet_table(rows: list[Quiet]) -> str:
 def changed_table(rows: list[Changed]) -> str:
     """Return the table of runs in which something changed."""
     lines = [
-        "| population | change | accuracy | exits at stage 1 | alarm in | by exits, scores "
+        "| population | change | accuracy | exits at stage 0 | alarm in | by exits, scores "
         "| samples to the alarm, median (nine in ten) |",
         "|---|---|---|---|---|---|---|",
     ]

@@ -179,7 +179,7 @@ def test_alarm_comes_soon_however_long_nothing_changed(before):
     own = monitors()
     good = cells(own, before, seed=1)
     raised = alarms(own, np.concatenate([good, cells(own, 3000, seed=2, spread=0.5)]))
-    for name in ("exits of stage 1", "scores"):
+    for name in ("exits of stage 0", "scores"):
         at = raised[name]
         assert at is not None
         assert before < at <= before + 1000
@@ -192,7 +192,7 @@ def test_within_tau_is_no_alarm_of_exits():
     certified = own.expected.exits[0] / own.expected.samples
     assert 0.03 < certified - (stage == 0).mean() < 0.05
     raised = alarms(own, own.cells(stage, score))
-    assert raised["exits of stage 1"] is None
+    assert raised["exits of stage 0"] is None
     # The scores have no such tolerance.
     assert raised["scores"] is not None
 
@@ -204,7 +204,7 @@ def test_failures():
     assert alarms(own, own.cells(np.where(few, -1, stage), score))["failures"] is None
     raised = alarms(own, own.cells(np.where(many, -1, stage), score))
     assert raised["failures"] is not None
-    assert raised["exits of stage 1"] is None
+    assert raised["exits of stage 0"] is None
 
 
 def test_readings_are_of_all_samples_and_alarms_stay():
@@ -250,7 +250,7 @@ def test_what_older_and_changed_files_say():
     cascade = search(pool_of(2000, 0)).matching("large", within=0.01).cascade
     old = replace(cascade, expected=None)
     assert expected_of(old).exits == cascade.expected.exits
-    assert [each.name for each in Monitors.of(old).monitors] == ["exits of stage 1", "failures"]
+    assert [each.name for each in Monitors.of(old).monitors] == ["exits of stage 0", "failures"]
     with pytest.raises(CascadeError, match="does not say"):
         Monitors.of(Cascade.of(["a", "b"], [0.5], combine="last"))
     stages = (replace(cascade.stages[0], threshold=0.123), cascade.stages[1])

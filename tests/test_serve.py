@@ -98,7 +98,7 @@ def test_a_limit_and_an_explanation_are_parameters(server: RunningServer, runner
     assert answer.as_numpy("stage").tolist() == [min(each.stage, 1) for each in made]
     assert answer.as_numpy("limited").tolist() == [each.stage == 2 for each in made]
     texts = [text.decode() for text in answer.as_numpy("explanation")]
-    assert texts[0].startswith("stage 1 of 3 (nano): max_prob ")
+    assert texts[0].startswith("stage 0 (nano): max_prob ")
     assert "reaches 0.9" in texts[[each.stage for each in made].index(1)]
     assert "but no later stage may run" in texts[[each.stage for each in made].index(2)]
     client.close()

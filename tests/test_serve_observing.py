@@ -21,8 +21,8 @@ import pytest
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
-import committee.serve.alarms as alarms_module
 import committee.serve.shadow as shadow_module
+import committee.serve.webhook as webhook_module
 from app_world import Answer, ask
 from committee import Cascade, Runner
 from committee.certificates.agreement import agreement_now
@@ -240,15 +240,15 @@ def test_alarms_are_shown_noted_sent_and_kept(cascade, tmp_path):
             found = await server.get("/alarms")
             assert found["samples"] == 1280
             raised = {each["name"]: each["alarm_at"] for each in found["monitors"]}
-            assert 640 < raised["exits of stage 1"] <= 1280
+            assert 640 < raised["exits of stage 0"] <= 1280
             values = await server.metrics()
-            assert values["committee_alarm", "exits of stage 1"] == 1
-            assert values["committee_alarm_evidence", "exits of stage 1"] > 1
+            assert values["committee_alarm", "exits of stage 0"] == 1
+            assert values["committee_alarm_evidence", "exits of stage 0"] > 1
             assert values["committee_alarm", "failures"] == 0
             assert await asyncio.to_thread(hook.came.wait, 30)
 
         notes = observed(cascade, noise, AlarmSettings(state=state, webhook=address))
-        assert any(each.startswith("alarm: exits of stage 1 at sample ") for each in notes)
+        assert any(each.startswith("alarm: exits of stage 0 at sample ") for each in notes)
         sent = hook.got[0]
         assert sent["cascade"] == str(cascade)
         assert sent["reading"]["name"] == sent["alarm"]
@@ -268,7 +268,7 @@ def test_alarms_are_shown_noted_sent_and_kept(cascade, tmp_path):
 
 @pytest.mark.parametrize("path", ["/moved", None])
 def test_a_webhook_that_fails_hurts_nobody(cascade, monkeypatch, path):
-    monkeypatch.setattr(alarms_module, "_PAUSES", (0.0, 0.0))
+    monkeypatch.setattr(webhook_module, "_PAUSES", (0.0, 0.0))
     with webhook() as hook:
         port = hook.server_port
         if path is None:
@@ -288,8 +288,47 @@ def test_a_webhook_that_fails_hurts_nobody(cascade, monkeypatch, path):
         assert all(each["alarm"] for each in hook.got)
 
 
+def test_an_alarm_that_no_webhook_took_is_sent_after_a_restart(cascade, tmp_path):
+    state = tmp_path / "state.json"
+    unsent = tmp_path / "state.json.unsent"
+
+    async def noise(server: Observed) -> None:
+        # The server ends before anybody has looked at them.
+        await server.infer(noisy(IMAGES))
+
+    with webhook() as hook:
+        port = hook.server_port
+    notes = observed(
+        cascade, noise, AlarmSettings(state=state, webhook=f"http://127.0.0.1:{port}/")
+    )
+    raised = [each for each in notes if each.startswith("alarm: ")]
+    assert raised
+    assert any(each.startswith("the webhook has not taken an alarm yet: ") for each in notes)
+    assert notes[-1].startswith(f"the webhook did not take {len(raised)} alarm")
+    assert f"{unsent} keeps them" in notes[-1]
+
+    with webhook() as hook:
+
+        async def wait(server: Observed) -> None:
+            assert await asyncio.to_thread(hook.came.wait, 30)
+
+        address = f"http://127.0.0.1:{hook.server_port}/"
+        assert observed(cascade, wait, AlarmSettings(state=state, webhook=address)) == []
+        assert len(hook.got) == len(raised)
+    assert not unsent.exists()
+    # Without a file they are lost, and that is said.
+    notes = observed(cascade, noise, AlarmSettings(webhook=f"http://127.0.0.1:{port}/"))
+    assert notes[-1].endswith("Name --alarm-state to keep such alarms over a restart")
+    # A file that is damaged hurts nobody.
+    unsent.write_text("x")
+    notes = observed(cascade, noise, AlarmSettings(webhook=address, state=tmp_path / "other.json"))
+    unsent.rename(tmp_path / "new.json.unsent")
+    notes = observed(cascade, noise, AlarmSettings(webhook=address, state=tmp_path / "new.json"))
+    assert "cannot be read" in notes[0]
+
+
 def test_only_addresses_of_http_are_taken():
-    for address in ("file:///etc/passwd", "ftp://x", "x"):
+    for address in ("file:///etc/passwd", "ftp://x", "x", "http://", "https:///x"):
         with pytest.raises(CascadeError, match="http"):
             AlarmSettings(webhook=address)
 
@@ -473,6 +512,10 @@ def test_the_options_of_the_command(cascade, tmp_path):
         (["--shadow", "2"], "no share"),
         (["--to-label", "x"], "goes with --shadow"),
         (["--webhook", "file:///x"], "http"),
+        (["--alpha", "2"], "alpha 2 must lie between 0 and 1"),
+        (["--tau", "3"], "tau 3 must be"),
+        (["--most-failed", "0"], "most_failed 0 must"),
+        (["--alarm-state", "missing/state.json"], "folder that exists"),
     ],
 )
 def test_options_that_cannot_be_kept_are_refused(cascade, tmp_path, capsys, options, told):
@@ -480,6 +523,16 @@ def test_options_that_cannot_be_kept_are_refused(cascade, tmp_path, capsys, opti
     assert main(["serve", str(path), "--port", "0", *options]) == 2
     error = capsys.readouterr().err.splitlines()
     assert told in error[-1]
+
+
+def test_ctrl_c_before_it_is_ready_says_so(cascade, tmp_path, capsys, monkeypatch):
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("committee.serve.process.run_server", interrupted)
+    path = cascade.save(tmp_path / "c.json")
+    assert main(["serve", str(path), "--port", "0"]) == 130
+    assert capsys.readouterr().err == "committee: stopped before it was ready\n"
 
 
 def test_the_reference_waits_while_anybody_does(cascade):

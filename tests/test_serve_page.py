@@ -92,7 +92,7 @@ def test_the_page_shows_what_is_served(browser: Any, address: str, runner: cm.Ru
         assert page.locator("#rule").inner_text() == "one -> two"
         assert page.title() == "cascade – committee serve"
         rows = page.locator("#stages tr").all_inner_texts()
-        assert [row.split("\t")[0] for row in rows] == ["1: one", "2: two"]
+        assert [row.split("\t")[0] for row in rows] == ["0: one", "1: two"]
         assert "0.9" in rows[0]
         assert "always" in rows[1]
         assert "11.0 macs" in rows[1]
@@ -112,7 +112,8 @@ def test_an_upload_is_answered_as_the_runner_decides(
             made = runner(image)
             lines = text.split("\n")
             assert lines[2].startswith(made.class_name)
-            where = f"Exit at stage {made.stage + 1} of 2, confidence {made.confidence:.3f}"
+            models = " + ".join(runner.cascade.stages[made.stage].models)
+            where = f"Exit at stage {made.stage} ({models}), confidence {made.confidence:.3f}"
             assert where in lines[-1]
         assert " ".join(found[5].split()) == "notes.txt Not decided: no JPEG or PNG image"
         assert page.locator(".answer img").count() == 5

@@ -49,7 +49,7 @@ def test_a_request_has_a_span_for_each_stage_that_it_reached(tmp_path: Path) -> 
     assert request.name == "POST /v2/models/cascade/infer"
     assert dict(request.attributes) == {"http.response.status_code": 200, "committee.samples": 20}
     assert request.parent.span_id == int(PARENT[36:52], 16)
-    assert [each.name for each in stages] == ["stage 1", "stage 2", "stage 3"]
+    assert [each.name for each in stages] == ["stage 0", "stage 1", "stage 2"]
     assert [each.attributes["committee.models"] for each in stages] == ["nano", "tiny", "small"]
     assert stages[0].attributes["committee.batch"] == 20
     for each in stages:

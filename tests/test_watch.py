@@ -13,7 +13,7 @@ from committee import Cascade, search
 from committee.certificates.monitors import Monitors
 from committee.cli import main
 from committee.pool.evaluate import stored_decisions
-from committee.run.results import Result, encoded_results, read_exits
+from committee.run.results import Result, encoded_results, read_exits, read_results
 from test_every_option import options_of
 from test_monitors import pool_of
 
@@ -74,11 +74,13 @@ def test_alarms_are_named_and_the_exit_code_says_so(world, capsys):
     code, found = answer(capsys, world / "c.json", world / "changed.csv")
     raised = {each["name"]: each["alarm_at"] for each in found["monitors"]}
     assert code == 1
-    assert 1000 < raised["exits of stage 1"] < 1600
+    assert 1000 < raised["exits of stage 0"] < 1600
     assert raised["failures"] is None
     assert main(["watch", str(world / "c.json"), str(world / "broken.jsonl")]) == 1
     text = capsys.readouterr().out
-    assert "Alarm: failures; a false alarm is ever raised with a chance of at most 1 %." in text
+    assert "Alarm: failures. As long as nothing changes, the chance that" in text
+    assert "is at most 1 %." in " ".join(text.split())
+    assert "range" in text
     assert "The last" in text
 
 
@@ -105,6 +107,15 @@ def test_days_follow_each_other(world, capsys, tmp_path):
     words = [world / "c.json", world / "good.csv", "--state", state, "--tau", "0.3"]
     assert main(["watch", *map(str, words)]) == 2
     assert "another alpha, tau" in capsys.readouterr().err
+
+
+def test_a_share_outside_its_range_is_explained(world, capsys, tmp_path):
+    rows = read_results(world / "good.csv")
+    write(tmp_path / "few.csv", [*rows[:63], Result.broken("x", "no image", None)])
+    assert main(["watch", str(world / "c.json"), str(tmp_path / "few.csv")]) == 0
+    assert "may be chance" in capsys.readouterr().out
+    assert main(["watch", str(world / "c.json"), str(world / "good.csv")]) == 0
+    assert "may be chance" not in capsys.readouterr().out
 
 
 def test_few_samples(world, capsys):

@@ -54,7 +54,7 @@ class Monitor:
     """What one monitor expects.
 
     Args:
-        name: ``exits of stage 1``, ``scores`` or ``failures``.
+        name: ``exits of stage 0``, ``scores`` or ``failures``.
         null: What is expected of its categories.
         alpha: The chance of a false alarm.
         columns: The columns of a state's counts that each category sums, from and to.
@@ -136,6 +136,19 @@ class State:
         return data
 
 
+def check_levels(alpha: float, tau: float, most_failed: float) -> None:
+    """Refuse settings of monitors that are no shares.
+
+    Raises:
+        CascadeError: If one of them is none.
+    """
+    for name, value in (("alpha", alpha), ("most_failed", most_failed)):
+        if not 0 < value < 1:
+            raise CascadeError(f"monitors: {name} {value:g} must lie between 0 and 1")
+    if not 0 <= tau < 1:
+        raise CascadeError(f"monitors: tau {tau:g} must be 0 or more, and below 1")
+
+
 @dataclass(frozen=True)
 class Monitors:
     """The monitors of a cascade.
@@ -156,11 +169,7 @@ class Monitors:
     most_failed: float = MOST_FAILED
 
     def __post_init__(self) -> None:
-        for name, value in (("alpha", self.alpha), ("most_failed", self.most_failed)):
-            if not 0 < value < 1:
-                raise CascadeError(f"monitors: {name} {value:g} must lie between 0 and 1")
-        if not 0 <= self.tau < 1:
-            raise CascadeError(f"monitors: tau {self.tau:g} must be 0 or more, and below 1")
+        check_levels(self.alpha, self.tau, self.most_failed)
 
     @classmethod
     def of(cls, cascade: Cascade, **settings: float) -> Monitors:
@@ -198,7 +207,7 @@ class Monitors:
         first, cells = expected.first_cells[stage], len(expected.counts)
         last = first + len(expected.stages[stage].counts)
         columns = (((first, last),), ((0, first), (last, cells)))
-        return Monitor(f"exits of stage {stage + 1}", null, alpha / 2, columns, count / samples)
+        return Monitor(f"exits of stage {stage}", null, alpha / 2, columns, count / samples)
 
     @cached_property
     def key(self) -> str:

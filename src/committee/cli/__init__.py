@@ -183,6 +183,8 @@ def _close_output() -> int:
 
 
 def _interrupted(words: Sequence[str]) -> int:
+    if words[:1] == ["serve"]:
+        return _fail("stopped before it was ready", INTERRUPTED)
     resumes = f"; {words[0]} goes on where it stopped" if words and words[0] in _RESUMABLE else ""
     return _fail(f"stopped. Run the same command again{resumes}", INTERRUPTED)
 

@@ -74,16 +74,23 @@ def _print(monitors: Monitors, now: State, readings: Sequence[Reading]) -> None:
     columns = [
         ("monitor", lambda own: own.name),
         ("share", lambda own: _share(own.share)),
-        ("expected", _range),
+        ("expected range", _range),
         ("evidence", lambda own: _e_value(own.evidence)),
-        ("alarm at", lambda own: _e_value(own.limit)),
+        ("alarm from", lambda own: _e_value(own.limit)),
         ("alarm", lambda own: f"sample {own.alarm_at:,}" if own.alarm_at else "none"),
     ]
     print_table(readings, columns, title)
     alarms = [each.name for each in readings if each.alarm_at]
-    chance = f"a false alarm is ever raised with a chance of at most {100 * monitors.alpha:g} %"
     text = f"Alarm: {', '.join(alarms)}" if alarms else "No alarm"
-    say_wrapped(f"{text}; {chance}.")
+    say_wrapped(
+        f"{text}. As long as nothing changes, the chance that there is ever an alarm is at most "
+        f"{100 * monitors.alpha:g} %."
+    )
+    if any(each.alarm_at is None and _is_outside(each) for each in readings):
+        say_wrapped(
+            "A share outside its expected range may be chance. It is an alarm once the evidence "
+            "reaches the number under “alarm from”."
+        )
     if now.pending:
         say_wrapped(
             f"The last {counted(len(now.pending), 'sample')} will be looked at when there are "
@@ -93,6 +100,13 @@ def _print(monitors: Monitors, now: State, readings: Sequence[Reading]) -> None:
 
 def _share(share: float | None) -> str:
     return "" if share is None else percent(share)
+
+
+def _is_outside(own: Reading) -> bool:
+    """Return True if a share lies outside the range that is expected."""
+    if own.share is None or own.low is None or own.high is None:
+        return False
+    return not own.low <= own.share <= own.high
 
 
 def _range(own: Reading) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-import urllib.request
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -22,14 +21,12 @@ from committee.run.runner import Runner
 from committee.serve.metrics import Metrics
 from committee.serve.observers import Observer
 from committee.serve.settings import AlarmSettings
+from committee.serve.webhook import Webhook
 
 # Seconds between two looks at the samples that came.
 _LOOK = 1.0
 # Seconds between two writes of the state, which is also written after an alarm and at the end.
 _WRITE = 10.0
-# Seconds that a webhook has to answer, and those between tries.
-_PATIENCE = 5.0
-_PAUSES = (0.0, 1.0, 10.0)
 
 
 class Alarms(Observer):
@@ -47,7 +44,9 @@ class Alarms(Observer):
         self._settings, self._metrics, self._note = settings, metrics, note
         self._watch: _Watch | None = None
         self._why = "no cascade is served yet"
-        self._sending: set[asyncio.Task[None]] = set()
+        path = settings.state
+        unsent = None if path is None else path.with_name(f"{path.name}.unsent")
+        self._webhook = Webhook(settings.webhook, unsent, metrics.webhook_failed, note)
         self._looking = asyncio.Lock()
         self._written = time.monotonic()
 
@@ -71,15 +70,17 @@ class Alarms(Observer):
         return self._watch
 
     async def run(self) -> None:
-        """Look every second."""
+        """Look every second, and at the end at what came since."""
+        self._webhook.start()
         try:
             while True:
                 await asyncio.sleep(_LOOK)
-                await self.look()
+                # A look that has begun ends before the last one.
+                await asyncio.shield(self.look())
         finally:
-            if self._watch is not None:
-                self._watch.look()
-                self._store()
+            await self.look()
+            self._store()
+            await self._webhook.close()
 
     async def look(self) -> None:
         """Look at the samples that came since."""
@@ -114,25 +115,7 @@ class Alarms(Observer):
     def tell(self, text: str, data: Mapping[str, Any]) -> None:
         """Write an alarm into the log, and send it to the webhook if there is one."""
         self._note(f"alarm: {text}")
-        if not self._settings.webhook:
-            return
-        task = asyncio.create_task(self._send(written_json(data).encode()))
-        self._sending.add(task)
-        task.add_done_callback(self._sending.discard)
-
-    async def _send(self, body: bytes) -> None:
-        """Send an alarm to the webhook; a failure is noted and hurts nobody."""
-        problem = ""
-        for pause in _PAUSES:
-            await asyncio.sleep(pause)
-            try:
-                await asyncio.to_thread(post, self._settings.webhook, body, _PATIENCE)
-            except (OSError, ValueError) as error:
-                problem = str(error)
-            else:
-                return
-        self._metrics.webhook_failed()
-        self._note(f"the webhook did not take an alarm: {problem}")
+        self._webhook.send(data)
 
     def _show(self) -> None:
         for reading in self._watch.readings if self._watch else ():
@@ -201,23 +184,3 @@ class _Watch(Observer):
     def alarms(self) -> set[str]:
         """Names of the monitors whose alarm was raised."""
         return {each.name for each in self.readings if each.alarm_at is not None}
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Follows no redirect: an alarm goes to the address that the operator gave, or nowhere."""
-
-    def redirect_request(self, *arguments: Any) -> None:
-        return None
-
-
-def post(address: str, body: bytes, seconds: float) -> None:
-    """Send a body of JSON to an address.
-
-    Raises:
-        OSError: If it is not taken in time.
-    """
-    headers = {"Content-Type": "application/json", "User-Agent": "committee"}
-    request = urllib.request.Request(address, body, headers, method="POST")
-    opener = urllib.request.build_opener(_NoRedirect)
-    with opener.open(request, timeout=seconds):
-        pass

@@ -100,12 +100,12 @@ def is_limited(made: Decision, cascade: Cascade, limit: int | None) -> bool:
 
 def explanation(made: Decision, cascade: Cascade, limit: int | None) -> str:
     """Return in one line why a sample exited where it did."""
-    stage, stages = cascade.stages[made.stage], len(cascade.stages)
-    where = f"stage {made.stage + 1} of {stages} ({' + '.join(stage.models)})"
+    stage, last = cascade.stages[made.stage], len(cascade.stages) - 1
+    where = f"stage {made.stage} ({' + '.join(stage.models)})"
     score = f"{cascade.confidence} {made.confidence:.4g}"
     if is_limited(made, cascade, limit):
         return f"{where}: {score} is below {stage.threshold:.4g}, but no later stage may run"
-    if made.stage == stages - 1:
+    if made.stage == last:
         return f"{where}: {score}; the last stage always exits"
     return f"{where}: {score} reaches {stage.threshold:.4g}"
 

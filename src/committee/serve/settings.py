@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from committee.certificates.monitors import ALPHA, MOST_FAILED, TAU
+from committee.certificates.monitors import ALPHA, MOST_FAILED, TAU, check_levels
 from committee.errors import CascadeError
 from committee.run.runner import Runner
+
+_HTTP = re.compile(r"https?://[^/?#\s]+")
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,7 @@ class AlarmSettings:
         webhook: The address that each alarm is sent to; empty for none.
 
     Raises:
-        CascadeError: If the address is none of HTTP.
+        CascadeError: If a level is no share, the address is none of HTTP, or the file has no place.
     """
 
     alpha: float = ALPHA
@@ -116,8 +119,14 @@ class AlarmSettings:
     webhook: str = ""
 
     def __post_init__(self) -> None:
-        if self.webhook and not self.webhook.startswith(("http://", "https://")):
-            raise CascadeError(f"webhook {self.webhook!r}: must begin with http:// or https://")
+        check_levels(self.alpha, self.tau, self.most_failed)
+        if self.webhook and not _HTTP.match(self.webhook):
+            raise CascadeError(f"webhook {self.webhook!r}: must be http://HOST… or https://HOST…")
+        if self.state is not None and (self.state.is_dir() or not self.state.parent.is_dir()):
+            raise CascadeError(
+                f"alarm-state {self.state}: must be a file in a folder that exists; create the "
+                "folder, or name another file"
+            )
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ class Tracing:
         about = {"committee.stage": stage, "committee.models": models, "committee.batch": size}
         for context in contexts:
             span = self._tracer.start_span(
-                f"stage {stage + 1}", context, attributes=about, start_time=times[0]
+                f"stage {stage}", context, attributes=about, start_time=times[0]
             )
             span.end(times[1])
 

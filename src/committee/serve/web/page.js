@@ -35,7 +35,8 @@ function say(problem) {
 }
 
 const costText = (cost) => (cost === null || cost === undefined ? "not known" : humanCost(cost, about.unit));
-const stageText = (number, stages) => (stages === 1 ? "the only stage" : `stage ${number + 1} of ${stages}`);
+// Stages count from 0, as in answers, metrics and alarms.
+const stageText = (number) => (about.stages.length === 1 ? "the only stage" : `stage ${number} (${about.stages[number].models.join(" + ")})`);
 
 function bar(share, expected = null) {
   const node = made("span", "", { class: "bar", "aria-hidden": "true" });
@@ -78,7 +79,7 @@ function showExits(live) {
     : "No sample was decided yet.";
   byId("line").hidden = about.stages.every((stage) => stage.expected === null);
   byId("stages").replaceChildren(...about.stages.map((stage, number) => {
-    const row = made("tr"), head = made("th", `${number + 1}: ${stage.models.join(" + ")}`, { scope: "row" });
+    const row = made("tr"), head = made("th", `${number}: ${stage.models.join(" + ")}`, { scope: "row" });
     const share = total ? live.exits[number] / total : null;
     const here = made("td", share === null ? "–" : `${percent(share)} (${count(live.exits[number])})`);
     here.append(bar(share ?? 0, stage.expected));
@@ -108,7 +109,7 @@ function showAnswer(name, answer, preview) {
     row.append(made("th", each.label, { scope: "row" }), made("td", each.score.toFixed(3), { class: "num" }), last);
     body.append(row);
   }
-  const where = stageText(best.stage, about.stages.length);
+  const where = stageText(best.stage);
   const cost = best.cost === null ? "" : `, for ${costText(best.cost)}`;
   item.append(table, made("p", `Exit at ${where}, confidence ${best.confidence.toFixed(3)}${cost}.`, { class: "soft small" }));
   return item;
