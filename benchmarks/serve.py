@@ -310,7 +310,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=None)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=1.5, help="of each load")
-    parser.add_argument("--quick", action="store_true", help="a minute, to see that it runs")
+    parser.add_argument("--quick", action="store_true", help="short loads, to see that it runs")
     parser.add_argument("--soak", type=float, metavar="MINUTES", default=None)
     parser.add_argument("--work", type=Path, default=WORK, help="keeps predictions between runs")
     parser.add_argument("--out", type=Path, default=RESULTS / "serve.json")
