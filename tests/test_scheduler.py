@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,8 +19,9 @@ from committee.errors import CascadeError, RequestError
 from committee.models.load import load_model
 from committee.models.pool_file import read_pool_file
 from committee.rule.scores import softmax
+from committee.serve.choice import chosen
 from committee.serve.observers import Observer
-from committee.serve.scheduler import Scheduler, Served, chosen
+from committee.serve.scheduler import Scheduler, Served
 from committee.serve.settings import Settings
 from committee.serve.stages import limited, stages_of
 from export_world import embedded
@@ -172,6 +174,12 @@ class Faulty:
         """Come back when a batch waits at the gate."""
         await asyncio.to_thread(self.module.began.wait, 30)
 
+    def open(self) -> None:
+        """Let the batch through that waits; later ones wait again."""
+        gate, self.module.gate = self.module.gate, threading.Event()
+        self.module.began.clear()
+        gate.set()
+
 
 @pytest.fixture
 def faulty(tmp_path: Path) -> Faulty:
@@ -235,6 +243,48 @@ def test_who_cancels_frees_a_place(faulty: Faulty) -> None:
 
     answers = scheduled(faulty.runner, work, queue=4)
     assert [each.decision.stage for each in answers] == [1] * 4
+
+
+def test_who_cancels_at_a_late_stage_keeps_nobody_waiting(faulty: Faulty) -> None:
+    async def work(scheduler: Scheduler) -> Any:
+        # The batch of six becomes one flow, of which half runs at the second stage.
+        held = asyncio.create_task(scheduler.decide(saying([WAITS])))
+        await faulty.waits()
+        kept = asyncio.create_task(scheduler.decide(saying([0] * 3)))
+        given_up = asyncio.create_task(scheduler.decide(saying([0] * 3)))
+        again = asyncio.create_task(scheduler.decide(saying([WAITS])))
+        await asyncio.sleep(0)
+        faulty.open()
+        await faulty.waits()
+        await held
+        assert not kept.done()
+        given_up.cancel()
+        made = await asyncio.wait_for(kept, 30)
+        faulty.open()
+        await again
+        assert scheduler.idle
+        return made
+
+    own = {"max_batch": (6, 4), "max_delay": (30.0,)}
+    assert [each.decision.stage for each in scheduled(faulty.runner, work, **own)] == [1] * 3
+
+
+@pytest.mark.parametrize("error", [KeyError("it"), SystemExit(1), StopIteration()])
+def test_what_breaks_in_a_worker_is_told_and_the_next_request_is_answered(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    async def work(scheduler: Scheduler) -> Any:
+        def broken(_: Any) -> Any:
+            raise error
+
+        with monkeypatch.context() as patch:
+            patch.setattr(scheduler, "_explained", broken)
+            with pytest.raises(RuntimeError, match=f"could not be run: {type(error).__name__}"):
+                await scheduler.decide(IMAGES[:9])
+        assert scheduler.idle
+        return await scheduler.decide(IMAGES[:9])
+
+    assert all(each.decision for each in scheduled(runner, work))
 
 
 def test_a_request_larger_than_the_queue_can_never_be_answered(runner: Runner) -> None:

@@ -173,6 +173,11 @@ def run_in_parts(
     return Parts(answer, failed, errors[0] if errors else None)
 
 
+def reason_of(error: BaseException) -> str:
+    """Return why a sample failed, in one line."""
+    return str(error) if isinstance(error, CommitteeError) else first_line(error)
+
+
 def _halved(
     rows: Array,
     run: Callable[[Array], T],
@@ -194,7 +199,7 @@ def _halved(
     except Exception as error:
         errors.append(error)
         if len(rows) == 1:
-            yield rows, str(error) if isinstance(error, CommitteeError) else first_line(error)
+            yield rows, reason_of(error)
             return
         for half in np.array_split(rows, 2):
             yield from _halved(half, run, errors, fatal)

@@ -16,7 +16,6 @@ from typing import NamedTuple
 import numpy as np
 
 from committee.arrays import Array
-from committee.errors import CommitteeError
 from committee.models.inputs import ModelInputs
 from committee.rule.cascade import Cascade
 from committee.rule.flow import Answers, Decisions, Flow, Request, Rule, decide
@@ -128,6 +127,7 @@ class Exits:
 
     Args:
         first: Number of the flow's first sample.
+        stage: The stage.
         reached: Rows of the flow that reached the stage, rising.
         stayed: Those of them that wait at the next stage.
         decisions: Decisions on the samples of the flow so far; None if none exited yet.
@@ -136,11 +136,12 @@ class Exits:
     """
 
     first: int
+    stage: int
     reached: Array
     stayed: Array
     decisions: Decisions | None
     ended: bool
-    error: CommitteeError | None = None
+    error: Exception | None = None
 
     @property
     def rows(self) -> Array:
@@ -268,21 +269,21 @@ class StageQueues:
         if each.running or len(each.todo):
             return
         del self._flows[each.first]
-        rows = each.request.rows
+        stage, _, rows, _ = each.request
         if not each.answers:  # all were dropped
             each.flow.close()
-            yield Exits(each.first, rows, rows[:0], None, True)
+            yield Exits(each.first, stage, rows, rows[:0], None, True)
             return
         try:
             request = each.flow.send(each.joined_answers())
         except StopIteration as end:
-            yield Exits(each.first, rows, rows[:0], end.value, True)
+            yield Exits(each.first, stage, rows, rows[:0], end.value, True)
             return
-        except CommitteeError as error:
-            yield Exits(each.first, rows, rows[:0], None, True, error)
+        except Exception as error:  # a confidence may be anybody's code
+            yield Exits(each.first, stage, rows, rows[:0], None, True, error)
             return
         ended = not self._go_on(each, request)
-        yield Exits(each.first, rows, request.rows, request.made, ended)
+        yield Exits(each.first, stage, rows, request.rows, request.made, ended)
 
     def _go_on(self, each: _Waiting, request: Request) -> bool:
         """Let the samples that stay wait at the next stage; return True if there are any."""

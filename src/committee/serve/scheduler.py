@@ -21,15 +21,17 @@ import msgspec
 
 from committee.arrays import Array
 from committee.errors import RequestError
+from committee.models.failures import reason_of
 from committee.models.inputs import RawSamples
 from committee.rule.flow import Decisions
 from committee.run.decision import Decision
 from committee.run.stage_queues import Exits
+from committee.serve.choice import Pace, chosen
 from committee.serve.observers import Observer
 from committee.serve.settings import Settings
 from committee.serve.stages import Batch, Options, Stages, stacked
 from committee.serve.tracing import Tracing
-from committee.text import brief
+from committee.text import brief, first_line
 
 
 class Served(msgspec.Struct, frozen=True, eq=False):
@@ -126,9 +128,10 @@ class Scheduler:
         self._entered = 0  # of the entry, those that nobody gave up
         self._pending = 0
         self._flows: dict[int, _Flow] = {}
+        self._calls: set[_Call] = set()  # not yet answered
         self._closing = self._stopped = False
         self._workers = [_Worker() for _ in range(settings.workers)]
-        self._pace = _Pace()
+        self._pace = Pace()
 
     def start(self) -> None:
         """Start the workers; called in the event loop that will wait for decisions."""
@@ -154,11 +157,12 @@ class Scheduler:
     @property
     def hanging(self) -> str:
         """What models run a batch for too long; empty if none does."""
-        for worker in self._workers:
-            batch = worker.batch
-            if batch is not None and time.monotonic() - worker.began > self._settings.hang:
-                return self._stages.models(batch.stage)
-        return ""
+        batches = [each.batch for each in self._workers if self._hangs(each)]
+        return next((self._stages.models(each.stage) for each in batches if each), "")
+
+    def _hangs(self, worker: _Worker) -> bool:
+        late = time.monotonic() - worker.began > self._settings.hang
+        return late and worker.batch is not None
 
     async def decide(
         self,
@@ -198,6 +202,7 @@ class Scheduler:
                 504,
             ) from None
         finally:
+            self._calls.discard(call)
             if call.left:
                 self._give_up(call)
 
@@ -241,6 +246,7 @@ class Scheduler:
                     f"{count:,} more are needed; ask again",
                     503,
                 )
+            self._calls.add(call)
             call.tickets = [_Ticket(call, row, each, now) for row, each in enumerate(samples)]
             self._entry.extend(call.tickets)
             self._entered += count
@@ -249,21 +255,23 @@ class Scheduler:
 
     def _give_up(self, call: _Call) -> None:
         """Free the places of a call that nobody waits for."""
+        news = _News()
         with self._changed:
             for ticket in call.tickets:
                 if not ticket.done:
-                    self._finish(ticket)
-        self._tell_empty()
+                    self._finish(ticket, news)
+            # Others of a flow may have waited for these alone, and go on to the next stage.
+            self._changed.notify()
+        self._tell(news)
 
-    def _finish(self, ticket: _Ticket) -> None:
+    def _finish(self, ticket: _Ticket, news: _News) -> None:
         """Free the place of a sample."""
         ticket.done, ticket.sample = True, None
         self._pending -= 1
         if ticket.flow < 0:
             self._entered -= 1
-            return
-        for exits in self._stages.drop(ticket.flow, [ticket.flow_row]):
-            self._flows.pop(exits.first, None)
+        else:
+            self._hand_out(self._stages.drop(ticket.flow, [ticket.flow_row]), news)
 
     def _tell_empty(self) -> None:
         if not self._pending:
@@ -272,27 +280,35 @@ class Scheduler:
     def _work(self, worker: _Worker) -> None:
         """Run batches until the end; what a thread does."""
         while True:
-            with self._changed:
-                while (taken := self._next_batch()) is None:
-                    if self._stopped:
-                        return
-                    self._changed.wait()
-                batch, waited = taken
-                worker.batch, worker.began = batch, time.monotonic()
+            batch: Batch | None = None
             try:
-                news = self._run(worker, batch, waited)
-            except Exception as error:  # no model's fault; nobody may wait for ever
+                with self._changed:
+                    while (taken := self._next_batch()) is None:
+                        if self._stopped:
+                            return
+                        self._changed.wait()
+                    batch, waited = taken
+                    worker.began, worker.batch = time.monotonic(), batch
+                self._call_soon(self._tell, self._run(worker, batch, waited))
+            except BaseException as error:  # of no sample; nobody may wait for ever
                 worker.batch, worker.given_up = None, False
-                self._call_soon(self._fail_calls, self._calls_of(batch), error)
-            else:
-                self._call_soon(self._tell, news)
+                self._call_soon(self._break_off, batch, error)
+
+    def _break_off(self, batch: Batch | None, error: BaseException) -> None:
+        """Fail the calls of a batch that could not be run; all if it could not be taken."""
+        broken = RuntimeError(f"a batch could not be run: {first_line(error)}")
+        broken.__cause__ = error
+        with self._changed:
+            own = self._calls if batch is None else {*self._calls_of(batch)}
+        # Those without anything left were decided, but not told.
+        self._fail_calls([each for each in self._calls if each in own or not each.left], broken)
 
     def _run(self, worker: _Worker, batch: Batch, waited: float) -> _News:
         answer, failed = self._stages.run(batch)
         with self._changed:
             seconds = time.monotonic() - worker.began
             worker.batch, worker.given_up = None, False
-            calls = {} if self._tracing is None else dict.fromkeys(self._calls(batch))
+            calls = {} if self._tracing is None else dict.fromkeys(self._calls_of(batch))
             news = self._given(batch, answer, failed)
             news.contexts = [call.context for call in calls]
             news.batch = batch.stage, len(batch), waited, seconds
@@ -355,26 +371,30 @@ class Scheduler:
 
     def _given(self, batch: Batch, answer: Any, failed: Any) -> _News:
         """Let the samples of a batch exit or wait at the next stage."""
-        news, now = _News(), time.monotonic()
+        news = _News()
         if failed:
             places = [(first, row) for first, rows in batch.flows for row in rows.tolist()]
             for place, reason in failed.items():
                 first, row = places[place]
                 ticket = self._flows[first].tickets[row]
                 self._fail(ticket, batch.stage, reason, news)
-        for exits in self._stages.give(batch, answer):
-            self._hand_out(exits, batch.stage, news)
+        self._hand_out(self._stages.give(batch, answer), news)
+        return news
+
+    def _hand_out(self, decided: Iterable[Exits], news: _News) -> None:
+        """Answer samples that exited; those of their flow that stay wait from now on."""
+        for exits in decided:
+            self._answer_all(exits, news)
             if exits.ended:
                 self._flows.pop(exits.first, None)
             else:
-                self._flows[exits.first].since = now
-        return news
+                self._flows[exits.first].since = time.monotonic()
 
-    def _hand_out(self, exits: Exits, stage: int, news: _News) -> None:
+    def _answer_all(self, exits: Exits, news: _News) -> None:
         tickets, decisions = self._flows[exits.first].tickets, exits.decisions
         if exits.error is not None:
             for row in exits.reached.tolist():
-                self._fail(tickets[row], stage, str(exits.error), news)
+                self._fail(tickets[row], exits.stage, reason_of(exits.error), news)
         if decisions is None:
             return
         rows = exits.rows
@@ -390,8 +410,7 @@ class Scheduler:
         if not ticket.done:
             self._answer(ticket, Served(None, None, brief(reason)), news)
             news.exits.append((stage, math.nan, None, True))
-            for exits in self._stages.drop(ticket.flow, [ticket.flow_row]):
-                self._flows.pop(exits.first, None)
+            self._hand_out(self._stages.drop(ticket.flow, [ticket.flow_row]), news)
 
     def _answer(self, ticket: _Ticket, served: Served, news: _News) -> None:
         call = ticket.call
@@ -427,28 +446,18 @@ class Scheduler:
         """Fail what waits for a batch that does not end."""
         while True:
             await asyncio.sleep(self._settings.hang / 4)
-            hanging = self.hanging
-            if not hanging:
-                continue
-            error = RequestError(f"model {hanging} hangs; ask again later", 503)
-            now = time.monotonic()
-            late = [
-                worker
-                for worker in self._workers
-                if worker.batch is not None and now - worker.began > self._settings.hang
-            ]
+            with self._changed:
+                late = [each for each in self._workers if self._hangs(each)]
+                new = [each.batch for each in late if not each.given_up and each.batch is not None]
+                calls = {call for batch in new for call in self._calls_of(batch)}
+                for each in late:
+                    each.given_up = True
+            error = RequestError(f"model {self.hanging} hangs; ask again later", 503)
             if len(late) == len(self._workers):
                 self._fail_all(error)
-            for worker in late:
-                if not worker.given_up and worker.batch is not None:
-                    worker.given_up = True
-                    self._fail_calls(self._calls_of(worker.batch), error)
+            self._fail_calls(calls, error)
 
     def _calls_of(self, batch: Batch) -> list[_Call]:
-        with self._changed:
-            return self._calls(batch)
-
-    def _calls(self, batch: Batch) -> list[_Call]:
         """Return the calls that a batch has samples of, once for each."""
         flows = [(self._flows.get(first), rows) for first, rows in batch.flows]
         return [
@@ -458,47 +467,11 @@ class Scheduler:
             for row in rows.tolist()
         ]
 
-    def _fail_all(self, error: RequestError) -> None:
-        with self._changed:
-            tickets = [*self._entry, *(t for flow in self._flows.values() for t in flow.tickets)]
-        self._fail_calls([each.call for each in tickets if not each.done], error)
+    def _fail_all(self, error: Exception) -> None:
+        self._fail_calls([*self._calls], error)
 
     def _fail_calls(self, calls: Iterable[_Call], error: Exception) -> None:
         """Answer calls with an error; their places are freed when it reaches them."""
         for call in calls:
             if not call.future.done():
                 call.future.set_exception(error)
-
-
-def chosen(waiting: Sequence[int], waited: Sequence[float], settings: Settings) -> int:
-    """Return the queue whose batch is to run next.
-
-    A full batch comes first, of the latest stage, so that samples that are nearly decided leave;
-    then one that waits too long; then the first stage, so that later ones fill.
-
-    Args:
-        waiting: How many samples wait in each queue, at least one in all.
-        waited: Seconds that the first of each queue has waited.
-        settings: Sizes and delays.
-    """
-    queues = [queue for queue, count in enumerate(waiting) if count]
-    full = [queue for queue in queues if waiting[queue] >= settings.batch_of(queue)]
-    if full:
-        return full[-1]
-    over = {queue: waited[queue] - settings.delay_of(queue) for queue in queues}
-    latest = max(queues, key=over.__getitem__)
-    return latest if over[latest] >= 0 else queues[0]
-
-
-class _Pace:
-    """How long a sample takes, all its stages together, by the latest batches."""
-
-    def __init__(self) -> None:
-        self._seconds = self._samples = 0.0
-
-    def add(self, seconds: float, samples: int) -> None:
-        self._seconds = 0.9 * self._seconds + seconds
-        self._samples = 0.9 * self._samples + samples
-
-    def seconds(self, samples: int) -> float:
-        return samples * self._seconds / max(self._samples, 1.0)

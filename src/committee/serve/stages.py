@@ -190,7 +190,7 @@ class GraphStages:
             end = start + len(rows)
             made = None if answer is None else answer.decisions.rows(slice(start, end))
             start = end
-            yield Exits(first, rows, rows[:0], made, True)
+            yield Exits(first, 0, rows, rows[:0], made, True)
 
     def drop(self, first: int, rows: Collection[int]) -> Iterator[Exits]:
         """Do nothing: a sample that was taken is in its only batch."""
