@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from huggingface_hub.errors import LocalEntryNotFoundError
 
 import committee as cm
 from committee.cli import main
@@ -81,6 +83,7 @@ def test_the_card_tells_what_the_file_knows_and_no_path(bundle, cascade, tmp_pat
         "Name the licence",
     ):
         assert words in card
+    assert "one image" not in card
     assert str(pool_file().models[0].text) not in card
     again = write_bundle(cascade, tmp_path / "again")
     assert (again / "README.md").read_bytes() == (bundle / "README.md").read_bytes()
@@ -164,7 +167,16 @@ def test_another_form_of_an_address_is_named(address):
         cm.load(address)
 
 
-def test_what_is_not_there_gets_one_line(bundle, tmp_path, monkeypatch):
+class ConnectError(Exception):
+    """As the client has it, which is no OSError."""
+
+
+def without_network(**_: str) -> None:
+    logging.getLogger("huggingface_hub.utils").warning("Retrying in 1s [Retry 1/5].")
+    raise LocalEntryNotFoundError("a long text") from ConnectError("no name")
+
+
+def test_what_is_not_there_gets_one_line(bundle, tmp_path, monkeypatch, caplog):
     put_on_hub(bundle, tmp_path / "cache")
     for address in ("hf://me/other", "hf://me/cascade@v2"):
         done = on_hub(
@@ -173,6 +185,11 @@ def test_what_is_not_there_gets_one_line(bundle, tmp_path, monkeypatch):
         assert done.returncode == 2
         (line,) = done.stderr.splitlines()
         assert f"{address}: cannot be fetched" in line
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", without_network)
+    logged = caplog.records
+    with pytest.raises(ExportError, match=r"the Hub cannot be reached, .* \(ConnectError: no name"):
+        cm.load("hf://me/other")
+    assert not logged
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(
         MissingExtraError, match=r'hf://me/cascade needs .* pip install "huggingface'

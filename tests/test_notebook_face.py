@@ -88,6 +88,15 @@ def test_what_a_certificate_promises_and_new_samples_say_is_in_points() -> None:
     assert "difference from the reference" in verdict._repr_html_()
 
 
+def test_another_metric_is_named_and_costs_are_short() -> None:
+    front = cm.search(VAL, metric=cm.top_k(5))
+    assert "with top-5 " in repr(front)
+    assert "with top-5 " in repr(front[0])
+    assert "with accuracy " in repr(FRONT[0])
+    cost = cm.Cost(0.0131234, "ms_per_sample", "measured", "one core, " * 20)
+    assert repr(cost) == "<Cost: 0.0131 ms/sample, measured>"
+
+
 def test_a_long_front_shows_its_ends() -> None:
     assert len(FRONT) > 40
     html = FRONT._repr_html_()

@@ -118,7 +118,9 @@ def _costs(cascade: Cascade, specs: Sequence[ModelSpec]) -> Iterator[str]:
 
 
 def _known_by(cost: Cost) -> str:
-    parts = filter(None, (cost.source, cost.conditions, cost.detail))
+    # That it is of one sample the heading says.
+    conditions = "" if cost.conditions.startswith("one ") else cost.conditions
+    parts = filter(None, (cost.source, conditions, cost.detail))
     return printable("; ".join(parts)).replace("|", "/")
 
 
@@ -169,8 +171,9 @@ def _certificate(cascade: Cascade) -> Iterator[str]:
     text, record = own.text, own.record
     yield f"{text[:1].upper()}{text[1:]}."
     yield (
-        f"Tested on {counted(record.samples, 'sample')} of {record.split} on {record.date}, by "
-        f"{record.procedure}. It holds for data like those, and for these models."
+        f"Tested on {counted(record.samples, 'sample')} of {record.split} on {record.date} with "
+        f"committee {record.version}, which calls this procedure '{record.procedure}'. It holds "
+        "for data like those, and for these models."
     )
 
 
@@ -184,13 +187,18 @@ def _limits(cascade: Cascade) -> Iterator[str]:
         )
 
 
+def _exit_text(threshold: float | str) -> str:
+    """Return a threshold as a cascade file has it, a number to four digits."""
+    return threshold if isinstance(threshold, str) else f"{threshold:.4g}"
+
+
 def _program_page(cascade: Cascade, specs: Sequence[ModelSpec]) -> str:
     """Return the stages of the cascade, and how the program of its bundle is run."""
     records = any(spec.does.records for spec in specs)
     page = "RECORDS.md" if records else "SEGMENT.md" if segmenting(cascade) else "README.md"
     template = (files("committee.export") / "recipe" / page).read_text(encoding="utf-8")
     stages = "\n".join(
-        f"| {index} | {' + '.join(stage['models'])} | {stage['threshold']} |"
+        f"| {index} | {' + '.join(stage['models'])} | {_exit_text(stage['threshold'])} |"
         for index, stage in enumerate(cascade.to_json()["stages"])
     )
     tile = next((spec.tile for spec in specs if spec.tile is not None), None)

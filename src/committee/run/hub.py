@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from committee.errors import CascadeError, ExportError, needing
@@ -19,6 +22,18 @@ def is_on_hub(path: str | Path) -> bool:
     return _ADDRESS.fullmatch(str(path)) is not None
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the client's log: it tells every try of a request, and the error tells the last."""
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
 def downloaded(address: str | Path) -> Path:
     """Return the folder of a bundle on the Hub, in the Hub's cache; what is there is not fetched.
 
@@ -33,13 +48,18 @@ def downloaded(address: str | Path) -> Path:
         from huggingface_hub import hf_hub_download, snapshot_download
         from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
     try:
-        # A repository may be large and no bundle at all.
-        hf_hub_download(filename=SUMS, **where)
-        return Path(snapshot_download(**where))
-    except EntryNotFoundError as error:
-        if not isinstance(error, LocalEntryNotFoundError):
-            raise ExportError(f"{name}: is no bundle, for it has no file {SUMS}") from None
-        reason = first_line(error)
+        with _quiet():
+            # A repository may be large and no bundle at all.
+            hf_hub_download(filename=SUMS, **where)
+            return Path(snapshot_download(**where))
+    except LocalEntryNotFoundError as error:
+        raise ExportError(
+            f"{name}: cannot be fetched, for the Hub cannot be reached, and its cache on this "
+            f"machine does not hold it ({first_line(error.__cause__ or error)}). Check the "
+            f"connection, or copy the bundle here and give its path"
+        ) from None
+    except EntryNotFoundError:
+        raise ExportError(f"{name}: is no bundle, for it has no file {SUMS}") from None
     except (OSError, ValueError, RuntimeError) as error:
         reason = first_line(error)
     raise ExportError(

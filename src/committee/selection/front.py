@@ -17,7 +17,7 @@ from committee.errors import CascadeError, CostError, Infeasible, MissingExtraEr
 from committee.pool.comparison import identity_of
 from committee.pool.costs import worst_cost
 from committee.pool.evaluate import Evaluation, evaluate, with_expected
-from committee.pool.metrics import Metric
+from committee.pool.metrics import TOP_1, Metric
 from committee.pool.pool import Pool
 from committee.reading import plain
 from committee.rule.cascade import Cascade
@@ -351,11 +351,11 @@ def _frame_of(rows: Sequence[Mapping[str, Any]]) -> Any:
 def described_text(committee: Committee) -> str:
     """Return a committee as text, with its accuracy and cost on the validation split."""
     evaluation = committee.evaluation
-    reached = f"accuracy {percent(evaluation.accuracy)}"
-    if not evaluation.is_share:
-        reached = f"{evaluation.measure} {evaluation.accuracy:.4g}"
+    what = "accuracy" if evaluation.measure == TOP_1.name else evaluation.measure
+    accuracy = evaluation.accuracy
+    reached = percent(accuracy) if evaluation.is_share else f"{accuracy:.4g}"
     return (
-        f"{committee.cascade} with {reached} "
+        f"{committee.cascade} with {what} {reached} "
         f"at {human_cost(evaluation.average_cost, evaluation.unit)}"
     )
 

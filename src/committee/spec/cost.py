@@ -9,6 +9,7 @@ from typing import Any
 
 from committee.errors import CostError, UnknownNameError, UnreadableError
 from committee.reading import plain, typed
+from committee.text import human_cost
 
 # The conditions of a cost that differs from sample to sample.
 MEAN = "mean over samples"
@@ -49,6 +50,9 @@ class Cost:
             raise CostError(f"Cost: {value} {self.unit} must be finite and not negative")
         # A whole number of a file would overflow in arithmetic with NumPy.
         object.__setattr__(self, "value", float(self.value))
+
+    def __repr__(self) -> str:
+        return f"<Cost: {human_cost(self.value, self.unit)}, {self.source}>"
 
     def __add__(self, other: Cost) -> Cost:
         if self.unit != other.unit:
