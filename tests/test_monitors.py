@@ -41,6 +41,14 @@ def test_the_mean_of_the_evidence_is_at_most_one(low, high):
         assert np.exp(binom.logpmf(yes, 200, share) + log_e).sum() <= 1 + 1e-9
 
 
+def test_no_evidence_is_a_number_too():
+    own = monitors(most_failed=1 - 1e-12)
+    state = own.advance(own.start(), cells(own, 640, 1))
+    assert all(math.isfinite(each) for each in state.evidence)
+    assert own.resumed(json.loads(json.dumps(state.to_json()))) == state
+    assert state.alarms == (None,) * 4
+
+
 def test_evidence_is_the_mixture_of_likelihood_ratios():
     def ratio(share: float) -> float:
         prior = beta.pdf(share, 0.5, 0.5) / beta.sf(0.4, 0.5, 0.5)
@@ -172,6 +180,21 @@ def test_false_alarms_are_rarer_than_alpha():
     # The tests do not sleep either.
     own = monitors(1000, alpha=alpha, tau=0.0)
     assert all(any(alarms(own, cells(own, 4000, s, 0.7)).values()) for s in range(5))
+
+
+@pytest.mark.parametrize("certifying", [1, 11, 200])
+@pytest.mark.parametrize("values", [5, 10**9])
+def test_false_alarms_are_as_rare_with_few_certifying_samples_and_with_ties(certifying, values):
+    def drawn(rng: np.random.Generator, samples: int) -> tuple[np.ndarray, np.ndarray]:
+        score = rng.integers(0, values, samples) / values
+        return np.where(score > 0.4, 0, np.where(score > 0.2, 1, 2)), score
+
+    runs, alpha, raised = 40, 0.2, 0
+    for run in range(runs):
+        rng = np.random.default_rng([run, certifying])
+        own = Monitors(Expected.of("", "val", *drawn(rng, certifying), 3), alpha, tau=0.0)
+        raised += any(alarms(own, own.cells(*drawn(rng, 1024)), run).values())
+    assert raised <= binom.ppf(0.999, runs, alpha)
 
 
 @pytest.mark.parametrize("before", [0, 50_000])

@@ -349,11 +349,16 @@ def test_samples_count_in_the_order_in_which_they_came(cascade):
     early, late = Decision(0, "0", 0.95, 0, None), Decision(0, "0", 0.5, 1, None)
     watch.decided(3, IMAGES[:2], [early, None])
     watch.decided(1, IMAGES[:1], [early])
-    assert watch.new == []
+    new = watch._watch.new
+    assert new == []
     watch.decided(0, IMAGES[:1], [late])
-    assert watch.new == [(1, 0.5), (0, 0.95)]
+    assert new == [(1, 0.5), (0, 0.95)]
+    # The same cascade is loaded again; its requests are numbered anew.
+    again: Any = alarms.watching(Runner(cascade, threads=1), "1")
+    again.began(0)
+    again.decided(0, IMAGES[:1], [late])
     watch.decided(2, IMAGES[:1], [])  # given up
-    assert watch.new == [(1, 0.5), (0, 0.95), (0, 0.95), (-1, 0.0)]
+    assert new == [(1, 0.5), (0, 0.95), (1, 0.5), (0, 0.95), (-1, 0.0)]
 
 
 def test_failures_raise_their_alarm(cascade):
@@ -390,7 +395,7 @@ def test_another_cascade_begins_anew_and_the_same_goes_on(cascade):
 
     async def work(server: Observed) -> None:
         await server.infer(IMAGES[:64])
-        await server.get("/alarms")
+        # Samples that nobody has looked at yet are not lost.
         await server.serving.swap()
         assert (await server.get("/alarms"))["samples"] == 64
         served[0] = replace(cascade, expected=replace(cascade.expected, split="other"))
@@ -399,6 +404,46 @@ def test_another_cascade_begins_anew_and_the_same_goes_on(cascade):
         assert (await server.get("/alarms"))["samples"] == 32
 
     observed(cascade, work, load=lambda: Runner(served[0], threads=1))
+
+
+def test_metrics_say_nothing_of_the_cascade_before(cascade):
+    served = [cascade]
+
+    async def names(server: Observed) -> set[tuple[str, ...]]:
+        return {key for key in await server.metrics() if "alarm" in key[0] or "expected" in key[0]}
+
+    async def work(server: Observed) -> None:
+        await server.infer(noisy(IMAGES))
+        assert (await server.metrics())["committee_alarm", "exits of stage 0"] == 1
+        assert ("committee_expected_exit_ratio", "1") in await names(server)
+        # What the file expects is of other decisions.
+        first = replace(cascade.stages[0], threshold=0.8)
+        served[0] = replace(cascade, stages=(first, cascade.stages[1]))
+        await server.serving.swap()
+        assert (await server.get("/alarms"))["problem"]
+        assert not await names(server)
+        served[0] = cascade
+        await server.serving.swap()
+        assert (await server.metrics())["committee_alarm", "exits of stage 0"] == 0
+
+    observed(cascade, work, load=lambda: Runner(served[0], threads=1))
+
+
+def test_two_servers_do_not_share_the_file_of_a_state(cascade, tmp_path):
+    state = tmp_path / "state.json"
+
+    async def work(server: Observed) -> None:
+        await server.infer(IMAGES[:64])
+        await server.get("/alarms")
+        await asyncio.to_thread(observed, cascade, other, AlarmSettings(state=state))
+
+    async def other(server: Observed) -> None:
+        await server.infer(IMAGES[:96])
+
+    (note,) = observed(cascade, work, AlarmSettings(state=state))
+    assert note.startswith("the state of alarms is written no more: ")
+    assert str(state) in note
+    assert json.loads(state.read_text())["blocks"] == 3
 
 
 def test_a_cascade_that_cannot_be_served_leaves_the_alarms_of_the_one_before(cascade):
@@ -447,11 +492,14 @@ def test_shadow_runs_count_and_write_disagreements(cascade, tmp_path):
     with (folder / "to_label.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     names = cascade.classes
-    assert [row["cascade"] for row in rows] == [names[own[k]] for k in flips]
-    assert [row["reference"] for row in rows] == [names[other[k]] for k in flips]
-    assert {row["label"] for row in rows} == {""}
-    for row, k in zip(rows, flips, strict=True):
-        assert np.array_equal(np.asarray(Image.open(folder / f"{row['id']}.png")), images[k])
+    written = {
+        np.asarray(Image.open(folder / f"{row['id']}.png")).tobytes(): (
+            row["cascade"], row["reference"], row["label"],
+        )
+        for row in rows
+    }  # fmt: skip
+    assert len(rows) == len(flips)
+    assert written == {images[k].tobytes(): (names[own[k]], names[other[k]], "") for k in flips}
 
 
 def test_a_broken_promise_raises_an_alarm(cascade):
@@ -551,6 +599,22 @@ def test_the_reference_waits_while_anybody_does(cascade):
     observed(cascade, work, shadow=ShadowSettings(1.0))
 
 
+def test_samples_that_wait_are_like_all_of_a_busy_time(cascade):
+    runner = Runner(cascade, threads=1)
+    watch = shadow_module._Watch(runner, runner, "1", None, 1.0, lambda: None)
+    early, late = Decision(0, "0", 0.95, 0, None), Decision(0, "0", 0.5, 1, None)
+    # Those that exit early come first; 3 in 4 of all.
+    for number, made in enumerate([early] * 3 + [late]):
+        watch.decided(number, [0] * 500, [made] * 500)
+    assert (len(watch.waiting), watch.left_out) == (256, 2000 - 256)
+    # Five standard deviations of 256 draws.
+    assert abs(sum(made.stage for _, made in watch.waiting) - 64) < 5 * np.sqrt(256 * 3 / 16)
+    # Nor are the first that are taken all early.
+    stages = [watch.take()[1].stage for _ in range(128)]
+    assert abs(sum(stages) - 32) < 5 * np.sqrt(128 * 3 / 16)
+    assert len(watch.waiting) == 128
+
+
 @pytest.mark.parametrize("hangs", [True, False])
 def test_a_reference_that_hangs_or_fails_hurts_nobody(cascade, monkeypatch, hangs):
     gate = threading.Event()
@@ -569,6 +633,7 @@ def test_a_reference_that_hangs_or_fails_hurts_nobody(cascade, monkeypatch, hang
         while not server.notes:
             await asyncio.sleep(0.01)
         assert (await server.infer(IMAGES[:20])).status == 200
+        assert (await server.get("/alarms"))["shadow"]["share"] == (0 if hangs else 1)
 
     try:
         (note,) = observed(cascade, work, shadow=ShadowSettings(1.0))

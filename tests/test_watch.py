@@ -11,7 +11,9 @@ import pytest
 import committee.run.results as results_module
 from committee import Cascade, search
 from committee.certificates.monitors import Monitors
+from committee.certificates.state_file import StateFile
 from committee.cli import main
+from committee.errors import CascadeError
 from committee.pool.evaluate import stored_decisions
 from committee.run.results import Result, encoded_results, read_exits, read_results
 from test_every_option import options_of
@@ -39,6 +41,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
     ]
     later = np.flatnonzero(made.stage == 1).tolist()
+    write(folder / "sorted.csv", sorted(good, key=lambda each: each.stage))
+    (folder / "none.csv").write_text("stage,confidence\n")
     for ending in ("csv", "jsonl", "parquet"):
         write(folder / f"good.{ending}", good)
     write(folder / "changed.csv", [*good[:1000], *(good[k] for k in later), *good])
@@ -85,7 +89,9 @@ def test_alarms_are_named_and_the_exit_code_says_so(world, capsys):
 
 
 def test_options_are_used(world, capsys):
-    assert options_of("watch") == {"--alpha", "--tau", "--most-failed", "--state"}
+    assert options_of("watch") == {
+        "--alpha", "--tau", "--most-failed", "--state", "--shuffle",
+    }  # fmt: skip
     changed = world / "c.json", world / "changed.csv"
     assert answer(capsys, *changed, "--tau", "0.9")[1]["monitors"][0]["alarm_at"] is None
     at = answer(capsys, *changed)[1]["monitors"][0]["alarm_at"]
@@ -106,7 +112,36 @@ def test_days_follow_each_other(world, capsys, tmp_path):
     assert (code, found["samples"]) == (1, whole["samples"] + SAMPLES)
     words = [world / "c.json", world / "good.csv", "--state", state, "--tau", "0.3"]
     assert main(["watch", *map(str, words)]) == 2
-    assert "another alpha, tau" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert error.startswith(f"committee: {state}: ")
+    assert "another alpha, tau" in error
+
+
+def test_a_state_that_another_process_writes_is_not_lost(world, tmp_path):
+    own = Monitors.of(Cascade.load(world / "c.json"))
+    one, two = StateFile(tmp_path / "s.json"), StateFile(tmp_path / "s.json")
+    assert one.read(own) is two.read(own) is None
+    one.write(own.start(1))
+    with pytest.raises(CascadeError, match=r"s\.json: another process"):
+        two.write(own.start(2))
+    assert two.read(own) == own.start(1)
+    two.write(own.start(2))
+    with pytest.raises(CascadeError, match="another process"):
+        one.write(own.start(1))
+    # Whoever removes the file wants it anew.
+    (tmp_path / "s.json").unlink()
+    one.write(own.start(3))
+    assert one.read(own) == own.start(3)
+
+
+def test_the_order_of_a_folder_is_no_alarm_if_rows_are_shuffled(world, capsys):
+    rows = world / "c.json", world / "sorted.csv"
+    assert answer(capsys, *rows)[0] == 1
+    code, found = answer(capsys, *rows, "--shuffle")
+    assert (code, found["samples"]) == (0, SAMPLES)
+    assert answer(capsys, *rows, world / "none.csv", "--shuffle") == (code, found)
+    changed = world / "c.json", world / "changed.csv"
+    assert answer(capsys, *changed, "--shuffle")[0] == 1
 
 
 def test_a_share_outside_its_range_is_explained(world, capsys, tmp_path):
@@ -131,6 +166,10 @@ def test_few_samples(world, capsys):
         ("a.csv", "stage,confidence\n0,\n", "no confidence"),
         ("a.csv", "stage,confidence\n0,x\n", "holds no results"),
         ("a.csv", "stage,confidence\n9,0.5\n", "exited at 9"),
+        ("a.csv", "stage,confidence\n0.5,0.5\n", "0.5 is no stage"),
+        ("a.csv", "stage,confidence\n-1,0.5\n", "-1 is no stage"),
+        ("a.csv", "stage,confidence\n-inf,0.5\n", "-inf is no stage"),
+        ("a.jsonl", '{"stage": [0], "confidence": [1]}\n', "is no number"),
         ("a.jsonl", "{}\n", "holds no results"),
         ("a.jsonl", "[]\n", "holds no results"),
         ("a.jsonl", "x\n", "holds no results"),

@@ -16,6 +16,8 @@ from committee.arrays import Array
 
 # Jeffreys' prior.
 _PRIOR = 0.5
+# Log of the least e-value: as good as none, and still a number that JSON holds.
+_LEAST = -700.0
 
 
 class Null(Protocol):
@@ -80,8 +82,9 @@ class ShareWithin:
         yes, no = counts[..., 0], counts[..., 1]
         pairs = [(self.high, yes, no), (1 - self.low, no, yes)]
         sides = [side(*each) for each in pairs if each[0] < 1] or [np.zeros(yes.shape)]
-        mean: Array = np.logaddexp.reduce(sides, axis=0) - np.log(len(sides))
-        return mean
+        mean = np.logaddexp.reduce(sides, axis=0) - np.log(len(sides))
+        least: Array = np.maximum(mean, _LEAST)
+        return least
 
 
 def _log_ratio(bound: float, yes: Array, no: Array) -> Array:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 
+from committee.arrays import Array
 from committee.certificates.monitors import (
     ALPHA,
     BLOCK,
@@ -18,10 +20,9 @@ from committee.certificates.monitors import (
     Reading,
     State,
 )
+from committee.certificates.state_file import StateFile
 from committee.cli import options as opt
 from committee.cli.output import print_json, print_table, say_wrapped
-from committee.files import write_text
-from committee.reading import read_json, written_json
 from committee.run.open import open_cascade
 from committee.run.results import read_exits
 from committee.text import counted, percent
@@ -40,25 +41,33 @@ def watch(
         Path | None,
         typer.Option(metavar="FILE", help="Go on from this file if it exists, and write it."),
     ] = None,
+    shuffle: Annotated[
+        bool,
+        typer.Option(
+            "--shuffle",
+            help="Take the rows of each file in random order: a folder has its classes one by one.",
+        ),
+    ] = False,
     as_json: opt.AsJson = False,
 ) -> None:
     """Raise an alarm if new samples exit, score or fail unlike the certifying ones.
 
     No labels are needed. Exit code 1 says that there was an alarm. Rows must be in the order in
-    which samples came. Samples that depend on each other, such as frames of a film, raise alarms.
+    which samples came. Samples that depend on each other, such as frames of a film or copies, raise
+    alarms. So does a folder that is read class by class: --shuffle.
 
     Example: committee watch c.json results.parquet --tau 0.02
     """
     loaded = open_cascade(cascade)
     monitors = Monitors.of(loaded.cascade, alpha=alpha, tau=tau, most_failed=most_failed)
-    now = monitors.start()
-    if state is not None and state.exists():
-        now = monitors.resumed(read_json(state))
+    file = None if state is None else StateFile(state)
+    now = (file.read(monitors) if file else None) or monitors.start()
     for path in results:
-        for stages, scores in read_exits(path):
+        exits = read_exits(path)
+        for stages, scores in _shuffled(exits) if shuffle else exits:
             now = monitors.advance(now, monitors.cells(stages, scores))
-    if state is not None:
-        write_text(state, written_json(now.to_json()) + "\n")
+    if file is not None:
+        file.write(now)
     readings = monitors.readings(now)
     if as_json:
         print_json(monitors.report(now))
@@ -66,6 +75,15 @@ def watch(
         _print(monitors, now, readings)
     if any(each.alarm_at for each in readings):
         raise typer.Exit(opt.FAILED)
+
+
+def _shuffled(exits: Iterable[tuple[Array, Array]]) -> Iterator[tuple[Array, Array]]:
+    """Yield the exits of a whole file in random order, the same each time."""
+    pieces = list(exits)
+    if pieces:
+        stages, scores = (np.concatenate(each) for each in zip(*pieces, strict=True))
+        order = np.random.default_rng(0).permutation(len(stages))
+        yield stages[order], scores[order]
 
 
 def _print(monitors: Monitors, now: State, readings: Sequence[Reading]) -> None:

@@ -21,6 +21,8 @@ from committee.text import csv_text, first_line, from_cell, printable, writable
 ENDINGS = (".csv", ".jsonl", ".parquet")
 # Rows of a file that are in memory at once, where only exits are read.
 _ROWS = 2**16
+# A larger number is no stage.
+_MOST_STAGES = 2**31
 
 
 @dataclass(frozen=True)
@@ -143,16 +145,26 @@ def read_exits(path: Path) -> Iterator[tuple[Array, Array]]:
         raise DataError(f"{path}: results are {', '.join(ENDINGS)}")
     read = {".csv": _csv_exits, ".jsonl": _jsonl_exits, ".parquet": _parquet_exits}
     try:
-        for stages, scores in read[path.suffix.lower()](path):
-            failed = np.isnan(stages)
-            if (np.isnan(scores) & ~failed).any():
-                raise ValueError("a row has a stage, but no confidence")
-            yield np.where(failed, -1, stages).astype(np.int64), scores
+        for exits in read[path.suffix.lower()](path):
+            yield _checked_exits(exits)
     except (ValueError, TypeError, KeyError, IndexError, csv.Error) as error:
         raise DataError(
             f"{path}: holds no results of committee run, with columns stage and confidence "
             f"({printable(first_line(error))})"
         ) from None
+
+
+def _checked_exits(exits: Array) -> tuple[Array, Array]:
+    if exits.ndim != 2:
+        raise ValueError("a stage or a confidence is no number")
+    stages, scores = exits
+    failed = np.isnan(stages)
+    if (np.isnan(scores) & ~failed).any():
+        raise ValueError("a row has a stage, but no confidence")
+    whole = (stages >= 0) & (stages < _MOST_STAGES) & (stages == np.floor(stages))
+    if (wrong := ~failed & ~whole).any():
+        raise ValueError(f"{stages[wrong][0]:g} is no stage, which are counted from 0")
+    return np.where(failed, -1, stages).astype(np.int64), scores
 
 
 def _csv_exits(path: Path) -> Iterator[Array]:

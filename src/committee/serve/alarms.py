@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 
 from committee.certificates.monitors import Monitors, Reading, State
-from committee.errors import CascadeError, CommitteeError
-from committee.files import write_text
+from committee.certificates.state_file import StateFile
+from committee.errors import CascadeError
 from committee.models.inputs import RawSamples
-from committee.reading import plain, read_json, written_json
-from committee.rule.cascade import Cascade
+from committee.reading import plain
 from committee.run.decision import Decision
 from committee.run.runner import Runner
 from committee.serve.metrics import Metrics
@@ -42,6 +41,7 @@ class Alarms(Observer):
         self, settings: AlarmSettings, metrics: Metrics, note: Callable[[str], None]
     ) -> None:
         self._settings, self._metrics, self._note = settings, metrics, note
+        self._file = None if settings.state is None else StateFile(settings.state)
         self._watch: _Watch | None = None
         self._why = "no cascade is served yet"
         path = settings.state
@@ -62,12 +62,12 @@ class Alarms(Observer):
             self._note(f"no alarms: {error}")
             return Observer()
         before, self._why = self._watch, ""
-        state = self._stored(monitors) if before is None else before.state
-        if state is None or state.key != monitors.key:
-            state = monitors.start()
-        self._watch = _Watch(runner.cascade, version, monitors, state)
+        if before is None or before.monitors.key != monitors.key:
+            state = self._stored(monitors) if before is None else None
+            self._watch = _Watch(monitors, state or monitors.start())
+        self._watch.about = {"cascade": str(runner.cascade), "version": version}
         self._show()
-        return self._watch
+        return _InOrder(self._watch)
 
     async def run(self) -> None:
         """Look every second, and at the end at what came since."""
@@ -123,32 +123,36 @@ class Alarms(Observer):
 
     def _stored(self, monitors: Monitors) -> State | None:
         """Return what the file knows of these monitors."""
-        path = self._settings.state
-        if path is None or not path.exists():
+        if self._file is None:
             return None
         try:
-            return monitors.resumed(read_json(path))
-        except (CommitteeError, OSError) as error:
-            self._note(f"{path}: alarms begin anew: {error}")
+            return self._file.read(monitors)
+        except (CascadeError, OSError) as error:
+            self._note(f"alarms begin anew: {error}")
             return None
 
     def _store(self) -> None:
-        path, watch, self._written = self._settings.state, self._watch, time.monotonic()
-        if path is None or watch is None:
+        file, watch, self._written = self._file, self._watch, time.monotonic()
+        if file is None or watch is None:
             return
         try:
-            write_text(path, written_json(watch.state.to_json()) + "\n")
+            file.write(watch.state)
         except OSError as error:
-            self._note(f"{path}: the state of alarms cannot be written ({error.strerror})")
+            self._note(f"{file.path}: the state of alarms cannot be written ({error.strerror})")
+        except CascadeError as error:
+            self._file = None
+            self._note(f"the state of alarms is written no more: {error}")
 
 
-class _Watch(Observer):
-    """The monitors of one cascade, and the samples that they have not looked at yet."""
+class _InOrder(Observer):
+    """Hands on the samples of a loaded cascade once those of all earlier requests are decided.
 
-    def __init__(self, cascade: Cascade, version: str, monitors: Monitors, state: State) -> None:
-        self.about = {"cascade": str(cascade), "version": version}
-        self.monitors, self.state = monitors, state
-        self.new: list[tuple[int, float]] = []
+    Samples that exit early are answered early. In that order they would tell of exits that are
+    not there.
+    """
+
+    def __init__(self, watch: _Watch) -> None:
+        self._watch = watch
         self._came: deque[int] = deque()
         self._made: dict[int, list[tuple[int, float]]] = {}
 
@@ -157,16 +161,21 @@ class _Watch(Observer):
         self._came.append(number)
 
     def decided(self, number: int, samples: RawSamples, made: Sequence[Decision | None]) -> None:
-        """Keep samples until those of all earlier requests are decided.
-
-        Samples that exit early are answered early. In that order they would tell of exits that are
-        not there.
-        """
+        """See :class:`Observer`."""
         self._made[number] = [
             (-1, 0.0) if each is None else (each.stage, each.confidence) for each in made
         ]
         while self._came and self._came[0] in self._made:
-            self.new += self._made.pop(self._came.popleft())
+            self._watch.new += self._made.pop(self._came.popleft())
+
+
+class _Watch:
+    """The monitors of cascades that expect the same, and samples that they have not looked at."""
+
+    def __init__(self, monitors: Monitors, state: State) -> None:
+        self.about: dict[str, str] = {}
+        self.monitors, self.state = monitors, state
+        self.new: list[tuple[int, float]] = []
 
     def look(self) -> None:
         """Look at the new samples; called by one thread at a time."""

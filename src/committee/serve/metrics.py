@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -18,7 +19,8 @@ from prometheus_client import (
 )
 from starlette.responses import Response
 
-from committee.certificates.monitors import Reading
+from committee.certificates.monitors import Reading, expected_of
+from committee.errors import CascadeError
 from committee.run.runner import Runner
 from committee.serve.observers import Observer
 
@@ -92,10 +94,13 @@ class Metrics(Observer):
         self._promise.info(about)
         for stage in range(len(cascade.stages)):
             _ = self._exits(stage), self._failures(stage)
-        if cascade.expected is not None:
-            for stage, count in enumerate(cascade.expected.exits):
-                share = count / cascade.expected.samples
-                self._expected.labels(stage).set(share)
+        # What was said of the cascade before is gone; counters go on.
+        for gauge in (self._expected, self._alarm, self._evidence):
+            gauge.clear()
+        with suppress(CascadeError):  # alarms say why nothing is expected
+            expected = expected_of(cascade)
+            for stage, count in enumerate(expected.exits):
+                self._expected.labels(stage).set(count / expected.samples)
         return self
 
     def batch(self, stage: int, size: int, wait_s: float, model_s: float) -> None:

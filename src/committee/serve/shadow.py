@@ -10,7 +10,6 @@ import asyncio
 import json
 import random
 import threading
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -100,7 +99,7 @@ class Shadow(Observer):
         if watch is None:
             return None
         return {
-            "share": self._settings.share,
+            "share": watch.share,
             **plain(watch.agreement),
             "alarm": watch.broken,
             "left_out": watch.left_out,
@@ -108,7 +107,7 @@ class Shadow(Observer):
         }
 
     async def _decide(self, watch: _Watch) -> None:
-        taken = [watch.waiting.popleft() for _ in range(min(_AT_ONCE, len(watch.waiting)))]
+        taken = [watch.take() for _ in range(min(_AT_ONCE, len(watch.waiting)))]
         before = watch.agreement.promise
         for sample, made in taken:
             try:
@@ -174,7 +173,8 @@ class _Watch(Observer):
         self._cascade, self.reference, self.version = runner.cascade, reference, version
         self._record, self.share, self._came = record, share, came
         self._random = random.Random()
-        self.waiting: deque[tuple[Any, Decision]] = deque()
+        self.waiting: list[tuple[Any, Decision]] = []
+        self._drawn = 0
         self.samples = self.flips = self.left_out = self.failed = 0
         self.broken = False
 
@@ -184,12 +184,31 @@ class _Watch(Observer):
             # Chance alone chooses, so that the samples are like all others.
             if each is None or self._random.random() >= self.share:
                 continue
-            if len(self.waiting) >= _WAITING:
-                self.left_out += 1
+            place = self._place()
+            if place is None:
                 continue
             sample = samples[row]
-            self.waiting.append((sample.copy() if hasattr(sample, "copy") else sample, each))
+            drawn = (sample.copy() if hasattr(sample, "copy") else sample, each)
+            self.waiting[place : place + 1] = [drawn]
             self._came()
+
+    def _place(self) -> int | None:
+        """Return where a drawn sample waits; None if it is left out, or another one for it.
+
+        The first samples of a busy time exit early. So all of it have the same chance.
+        """
+        self._drawn = self._drawn + 1 if self.waiting else 1
+        if len(self.waiting) < _WAITING:
+            return len(self.waiting)
+        self.left_out += 1
+        place = self._random.randrange(self._drawn)
+        return place if place < _WAITING else None
+
+    def take(self) -> tuple[Any, Decision]:
+        """Return one that waits, whichever: they came in the order in which they exited."""
+        place = self._random.randrange(len(self.waiting))
+        self.waiting[place], self.waiting[-1] = self.waiting[-1], self.waiting[place]
+        return self.waiting.pop()
 
     @property
     def agreement(self) -> AgreementNow:
