@@ -61,13 +61,14 @@ class Alarms(Observer):
             self._watch, self._why = None, str(error)
             self._note(f"no alarms: {error}")
             return Observer()
-        before, self._why = self._watch, ""
-        if before is None or before.monitors.key != monitors.key:
-            state = self._stored(monitors) if before is None else None
-            self._watch = _Watch(monitors, state or monitors.start())
-        self._watch.about = {"cascade": str(runner.cascade), "version": version}
+        watch, self._why = self._watch, ""
+        if watch is None or watch.monitors.key != monitors.key:
+            state = self._stored(monitors) if watch is None else None
+            watch = _Watch(monitors, state or monitors.start())
+        watch.about = {"cascade": str(runner.cascade), "version": version}
+        self._watch = watch
         self._show()
-        return _InOrder(self._watch)
+        return _InOrder(watch)
 
     async def run(self) -> None:
         """Look every second, and at the end at what came since."""
