@@ -76,7 +76,9 @@ class PromiseCheck:
             way = reference_way(reference)
         return cls(where, certificate, "", labels, way)
 
-    def checked(self, made: Decisions, reference: Decisions | None, rows: Array) -> Checked:
+    def checked(
+        self, made: Decisions, reference: Decisions | None, rows: Array | slice = slice(None)
+    ) -> Checked:
         """Return what decisions on some rows of the samples say of the certificate."""
         if self.certificate is None:
             return Checked(self.where, None, None, self.void)
