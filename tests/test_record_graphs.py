@@ -14,7 +14,7 @@ import pytest
 
 import committee as cm
 from committee.cli import main
-from committee.errors import PoolFileError
+from committee.errors import CascadeError, PoolFileError
 from committee.export.bundle import RECORD_FILES, RULE_FILES
 from committee.models.load import load_model
 from committee.models.pool_file import read_pool_file
@@ -121,6 +121,8 @@ def test_one_file_decides_alike(folder, committee, form):
     onnxruntime = pytest.importorskip("onnxruntime")
     session = onnxruntime.InferenceSession("c.onnx")
     assert [each.name for each in session.get_inputs()] == ["short", "long", "mask"]
+    with pytest.raises(CascadeError, match=r"inside one ONNX file.*Runner\('cascade\.onnx'\)"):
+        Runner(cm.load("c.onnx"))
     run = Runner("c.onnx")
     with np.load("test.npz") as arrays:
         record = {name: arrays[name][0] for name in ("short", "long", "mask")}

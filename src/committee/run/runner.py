@@ -18,6 +18,7 @@ import numpy as np
 
 from committee.compiled import native
 from committee.errors import CascadeError, NotFiniteError
+from committee.export.graph import INSIDE
 from committee.models.inputs import (
     ArrayClip,
     Clip,
@@ -201,6 +202,11 @@ class Runner:
             raise CascadeError(
                 f"{where}: its models segment. Run it with committee run, or in Python with "
                 "committee.segment.run.Segmenter"
+            )
+        if loaded.graph is None and any(s.source.startswith(INSIDE) for s in self.specs.values()):
+            raise CascadeError(
+                f"{where}: its models are inside one ONNX file, of which this is the rule alone. "
+                "Run that file: Runner('cascade.onnx') in Python, or committee run cascade.onnx"
             )
         source = self.cascade if loaded.graph is None else loaded.path or self.cascade
         self._arguments = source, tuple(allow_code), threads, lazy

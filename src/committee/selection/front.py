@@ -402,18 +402,32 @@ def join_fronts(pool: Pool, fronts: Sequence[Front]) -> Front:
 def undominated(cost: Array, value: Array) -> Array:
     """Return the indices of the points that no other beats, by rising cost.
 
-    Cost and value have shape (P,); a higher value is better. Among points equal in both, the first
-    is returned.
+    Cost and value have shape (P,); a higher value is better. Values that differ by rounding alone
+    are equal. Among points equal in both, the first is returned.
 
     >>> undominated(np.array([2.0, 1.0, 3.0]), np.array([5, 5, 6]))
     array([1, 2])
     """
-    order = np.lexsort((np.arange(len(cost)), -value, cost))
-    best = np.maximum.accumulate(value[order])
+    ranks = _ranks(value)
+    order = np.lexsort((np.arange(len(cost)), -ranks, cost))
+    best = np.maximum.accumulate(ranks[order])
     improves = np.ones(len(order), bool)
     improves[1:] = best[1:] > best[:-1]
     indices: Array = order[improves]
     return indices
+
+
+def _ranks(value: Array) -> Array:
+    """Return the rank of each value, shape (P,); those that differ by rounding alone share one."""
+    order = np.argsort(value)
+    gaps = np.diff(value[order])
+    ranks = np.zeros(len(value), np.int64)
+    ranks[order[1:]] = np.cumsum(gaps > _ROUNDING * np.abs(value).max(initial=0))
+    return ranks
+
+
+# Sums of a metric over the same samples differ by less of the largest one.
+_ROUNDING = 1e-12
 
 
 def preference(cascade: Cascade, worst_case_cost: float) -> tuple[Any, ...]:
