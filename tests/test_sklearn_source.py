@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -113,8 +114,64 @@ def test_a_pickle_is_read_only_if_it_is_named(folder, tmp_path):
     spec = read_pool_file(tmp_path / "pool.toml").models[0]
     with pytest.raises(UntrustedCodeError, match=r"is no \.skops file"):
         load_model(spec)
-    model, _ = load_model(spec, allow_code=[str(tmp_path / "small.joblib")])
-    assert model.states.startswith("gives the classes ant, bee, cow in this order; they must")
+    load_model(spec, allow_code=[str(tmp_path / "small.joblib")])
+
+
+@pytest.fixture
+def neighbours(folder, tmp_path, monkeypatch):
+    """A folder with an estimator that can be read only where its types are allowed."""
+    from sklearn.neighbors import KNeighborsClassifier
+
+    x, label = points(300, 0)
+    skops.dump(KNeighborsClassifier().fit(x, CLASSES[label]), tmp_path / "small.skops")
+    for name in ("large.skops", "val.npz"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    (tmp_path / "pool.toml").write_text(POOL)
+    monkeypatch.chdir(tmp_path)
+    with np.load("val.npz") as arrays:
+        return arrays["x"]
+
+
+SKLEARN = ["--allow-code", "sklearn"]
+PREDICT = ["predict", "pool.toml", "--split", "val", "--data", "val.npz", *SKLEARN]
+
+
+def test_classes_that_show_only_at_loading_are_reordered(neighbours):
+    assert main(PREDICT) == 0
+    pool = cm.Pool.load("predictions/val")
+    outputs = pool.outputs["small"].predicted()
+    assert (outputs == pool.samples.labels).mean() > 0.6
+    # A cascade of the pool file, not of the store, is run alike.
+    cascade = cm.Cascade.of(["small", "large"], [0.0])
+    run = Runner(read_pool_file("pool.toml").described(cascade), allow_code=["sklearn"])
+    names = np.array(["cow", "ant", "bee"])
+    assert [run(row).class_name for row in neighbours[:50]] == names[outputs[:50]].tolist()
+
+
+def test_other_classes_that_show_only_at_loading_are_refused(neighbours, capsys):
+    Path("pool.toml").write_text(POOL.replace('"bee"', '"bat"'))
+    text = Path("pool.toml").read_text().split("[[model]]")
+    Path("pool.toml").write_text("[[model]]".join(text[:2]))
+    assert main([*PREDICT, "--unlabelled"]) == 2
+    assert "labels 'bee' are no classes" in capsys.readouterr().err
+    Path("pool.toml").write_text(f"{'[[model]]'.join(text[:2])}id2label = false\n")
+    assert main([*PREDICT, "--unlabelled"]) == 0
+    spec = cm.Pool.load("predictions/val").models["small"].spec
+    assert spec.columns == (0, 1, 2)
+
+
+def test_without_other_names_the_first_estimator_names_the_classes(neighbours, capsys):
+    from sklearn.neighbors import KNeighborsClassifier
+
+    x, label = points(300, 0)
+    odd = KNeighborsClassifier(n_neighbors=9).fit(x, CLASSES[label])
+    odd.classes_ = odd.classes_[::-1].copy()
+    skops.dump(odd, "large.skops")
+    Path("pool.toml").write_text(POOL.replace('classes = ["cow", "ant", "bee"]\n', ""))
+    assert main([*PREDICT, "--unlabelled"]) == 0
+    assert "small names the classes: 'ant', 'bee', 'cow'" in capsys.readouterr().out
+    pool = cm.Pool.load("predictions/val")
+    assert pool.models["large"].spec.columns == (2, 1, 0)
 
 
 class Odd:

@@ -17,7 +17,7 @@ from committee.errors import MisalignedError, UnknownNameError
 from committee.models.base import Model
 from committee.models.failures import Answered, Skipping, answered, divided_text
 from committee.models.inputs import ModelInputs, inputs_of, prepared
-from committee.models.load import load_models
+from committee.models.load import labels_of, load_models
 from committee.models.pool_file import PoolFile
 from committee.pool.plausibility import check_alike, check_classes, check_declared, notes_on
 from committee.pool.samples import Samples
@@ -98,9 +98,9 @@ def predict(
         raise UnknownNameError.of("predict", "dtype", dtype, DTYPES)
     check_split_name(dataset.samples.split)
     _check_kinds({model.name: model.kind for model in pool.models})
-    loaded = load_models(pool.models, allow_code)
+    loaded = load_models(pool.models, allow_code, classes=dataset.samples.classes)
     note = note or (lambda _: None)
-    for line in (*_unknown_costs(loaded), *_stated(loaded)):
+    for line in (*_unknown_costs(loaded), *_stated(loaded), *_naming(loaded, dataset.samples)):
         note(line)
     names = [spec.name for _, spec in loaded]
     with writing(Path(store)) as target:
@@ -225,6 +225,18 @@ def _stated(loaded: Sequence[Loaded]) -> list[str]:
     """Return what models state of their inputs, such as where they cut a text."""
     states = {spec.name: getattr(model, "states", "") for model, spec in loaded}
     return [f"{name}: {text}" for name, text in states.items() if text]
+
+
+def _naming(loaded: Sequence[Loaded], samples: Samples) -> list[str]:
+    """Return a line if only a model that was loaded names the classes."""
+    names = {spec.name: labels_of(model) for model, spec in loaded}
+    first = next((name for name, labels in names.items() if labels), "")
+    if samples.classes or not first:
+        return []
+    return [
+        f"outputs are in the order in which {first} names the classes: {listed(names[first])}. "
+        "Nothing else names them; write classes = [...] in the pool file"
+    ]
 
 
 def _entry(model: Model, spec: ModelSpec, dataset: Dataset, batch_size: int, dtype: str) -> Entry:

@@ -63,6 +63,9 @@ class Source:
     choices: ClassVar[tuple[str, ...]] = ()
     """Which of ``layout``, ``output`` and ``concurrency`` a pool file may choose."""
 
+    named_when_loaded: ClassVar[bool] = False
+    """True if the names of a model's outputs may show only when it is loaded: its ``names``."""
+
     kind: ClassVar[Kind] = "logits"
     """What its models give unless a pool file says otherwise."""
 
@@ -143,7 +146,9 @@ class Model(Protocol):
     It may also have: ``keeps_input``, True if it never changes its input in place (others are given
     a copy); ``takes``, what it declares of its input, for errors; ``macs_unknown``, why
     :attr:`macs` is None; ``states``, what people should know of its inputs; ``one_by_one``, True if
-    samples of a batch are calls of their own.
+    samples of a batch are calls of their own; ``names``, its
+    :class:`~committee.models.columns.OutputNames`, and ``reordered(columns)``, the same model with
+    its outputs in another order, where names show only when it is loaded.
     """
 
     @property

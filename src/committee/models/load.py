@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Protocol, runtime_checkable
 
 from committee.errors import CascadeError, ModelError, PoolFileError, UnknownNameError, require
 from committee.models.base import RANDOM, Model, Source
+from committee.models.columns import OutputNames, columns_of
 from committee.paths import MOVED
 from committee.rule.cascade import Cascade
 from committee.spec.cost import Cost
@@ -75,7 +76,10 @@ Loaded = tuple[Model, ModelSpec]
 
 
 def load_models(
-    specs: Iterable[ModelSpec], allow_code: Collection[str] = (), threads: int = 0
+    specs: Iterable[ModelSpec],
+    allow_code: Collection[str] = (),
+    threads: int = 0,
+    classes: Sequence[str] = (),
 ) -> list[Loaded]:
     """Load models as :func:`load_model`; those of one set of weights share one copy of it.
 
@@ -86,7 +90,10 @@ def load_models(
     specs = list(specs)
     check_installed(specs)
     for spec in specs:
-        loaded.append(resized(spec, loaded) or load_model(spec, allow_code, threads))
+        own = resized(spec, loaded) or load_model(spec, allow_code, threads, classes)
+        loaded.append(own)
+        # Where nothing else names the classes, the first model that names its own does.
+        classes = classes or labels_of(own[0])
     return loaded
 
 
@@ -132,13 +139,19 @@ def resized(spec: ModelSpec, loaded: Iterable[Loaded]) -> Loaded | None:
     return None
 
 
-def load_model(spec: ModelSpec, allow_code: Collection[str] = (), threads: int = 0) -> Loaded:
-    """Load a model.
+def load_model(
+    spec: ModelSpec,
+    allow_code: Collection[str] = (),
+    threads: int = 0,
+    classes: Sequence[str] = (),
+) -> Loaded:
+    """Load a model, and bring its outputs into the order of the classes, if these are known.
 
     0 threads leaves their number to the engine.
 
     Returns:
-        The model, and its spec with its fingerprint and the costs that can be counted.
+        The model, and its spec with its fingerprint, the costs that can be counted, and the order
+        of its outputs if that showed only now.
 
     Raises:
         ModelError: If it cannot be loaded, or is not the one that the spec's fingerprint names.
@@ -146,10 +159,36 @@ def load_model(spec: ModelSpec, allow_code: Collection[str] = (), threads: int =
     """
     try:
         model = source_of(spec.source).load(spec, threads, allow_code)
+        model, spec = _in_order(model, spec, classes)
     except (PoolFileError, UnknownNameError) as error:
         # These are worded for a pool file, whose reader adds the model's name.
         raise ModelError(f"model {spec.name!r}: {error}") from None
     return _identified(model, spec)
+
+
+@runtime_checkable
+class _Named(Protocol):
+    """What a model also has whose outputs are named only when it is loaded."""
+
+    @property
+    def names(self) -> OutputNames:
+        """What names its outputs, in their order."""
+
+    def reordered(self, columns: Sequence[int]) -> Model:
+        """Return the same model that gives these of its outputs, in their order; all if none."""
+
+
+def labels_of(model: Model) -> tuple[str, ...]:
+    """Return the names of a loaded model's outputs, if only it knows them."""
+    return model.names.labels if isinstance(model, _Named) else ()
+
+
+def _in_order(model: Model, spec: ModelSpec, classes: Sequence[str]) -> Loaded:
+    """Return a model whose outputs are in the order of the classes, and its spec that says so."""
+    if spec.columns or not classes or not isinstance(model, _Named):
+        return model, spec
+    columns = columns_of(f"classes of {spec.source}", model.names, classes)
+    return model.reordered(columns), replace(spec, columns=columns)
 
 
 def _identified(model: Model, spec: ModelSpec) -> Loaded:

@@ -16,10 +16,11 @@ from committee.errors import (
     UnreadableError,
 )
 from committee.models.base import RANDOM, Source
+from committee.models.columns import OutputNames, columns_of
 from committee.models.load import located, source_of
-from committee.names import class_names, doubled, permutation, read_class_names
+from committee.names import class_names, read_class_names
 from committee.paths import expanded
-from committee.pool.imagenet import IMAGENET, imagenet_classes, is_imagenet
+from committee.pool.imagenet import IMAGENET, imagenet_classes
 from committee.reading import read_toml, typed
 from committee.rule.outputs import check_kind
 from committee.spec.cost import Cost
@@ -34,7 +35,7 @@ from committee.spec.preprocessing import Preprocessing
 from committee.spec.record import Record
 from committee.spec.task import IMAGE_CLASSIFICATION, TASKS, Task, tasks_with
 from committee.spec.views import MOST_BLOCKS
-from committee.text import changes, tidy
+from committee.text import changes
 
 if TYPE_CHECKING:
     from committee.rule.cascade import Cascade
@@ -151,19 +152,14 @@ def _pool_file(path: Path, data: dict[str, Any]) -> PoolFile:
         if names.count(name) > 1:
             raise PoolFileError(f"{path}: model {name!r} stands twice; names are unique")
     # Random weights have no published names.
-    labels = [
-        tuple(source_of(spec.source).labels(spec.text))
-        if entry.id2label and spec.weights != RANDOM
-        else ()
-        for spec, entry in pairs
-    ]
-    common = {_published_classes(spec) for spec, _ in pairs}
+    names = [_names(spec, entry.id2label) for spec, entry in pairs]
+    common = {each.published for each in names}
     classes = _classes(path, file.classes) or (common.pop() if len(common) == 1 else ())
     # Where nothing else names the classes, the first model that publishes its own does.
-    classes = classes or next(filter(None, labels), ())
+    classes = classes or next((each.labels for each in names if each.labels), ())
     models = tuple(
-        replace(spec, columns=_columns_of(spec, own, classes))
-        for (spec, _), own in zip(pairs, labels, strict=True)
+        replace(spec, columns=_columns(spec, entry.id2label, own, classes))
+        for (spec, entry), own in zip(pairs, names, strict=True)
     )
     return PoolFile(models, classes, task, file.tiles)
 
@@ -462,55 +458,18 @@ def _classes(path: Path, classes: Any) -> tuple[str, ...]:
     return class_names("classes", [str(each) for each in classes])
 
 
-# Share of ImageNet's classes that two lists of it word alike; in a wrong order it would be none.
-_MOST = 0.9
+def _names(spec: ModelSpec, follows: bool) -> OutputNames:
+    """Return what names a model's outputs; if its labels are not followed, without them."""
+    source = source_of(spec.source)
+    # Random weights have no published names.
+    labels = tuple(source.labels(spec.text)) if follows and spec.weights != RANDOM else ()
+    return OutputNames(labels, () if spec.weights else tuple(source.classes(spec.text)))
 
 
-def _published_classes(spec: ModelSpec) -> tuple[str, ...]:
-    """Return the names that a library has for outputs of published weights; none of others."""
-    return () if spec.weights else tuple(source_of(spec.source).classes(spec.text))
-
-
-def _columns_of(spec: ModelSpec, labels: Sequence[str], classes: Sequence[str]) -> tuple[int, ...]:
-    """Return for each class which output is its own; nothing if outputs are in that order already.
-
-    Labels and classes are empty if they are not known.
-    """
-    if not classes:
-        return ()
-    labels = labels or _matching_classes(spec, classes)
-    if not labels or _same_order(labels, classes):
-        return ()
-    where = f"model {spec.name!r}: id2label of {spec.source}"
-    try:
-        columns = permutation(where, labels, classes, "labels")
-    except MisalignedError as error:
-        raise PoolFileError(
-            f"{error}. If outputs are in the order of the classes all the same, write "
-            "id2label = false in its [[model]]"
-        ) from None
-    return tuple(columns.tolist())
-
-
-def _matching_classes(spec: ModelSpec, classes: Sequence[str]) -> tuple[str, ...]:
-    """Return a library's names of published outputs if they are just those of the classes.
-
-    Libraries word them in many ways, so that other names say nothing.
-    """
-    labels = _published_classes(spec)
-    same = set(map(tidy, labels)) == set(map(tidy, classes)) and not doubled(labels)
-    return labels if same else ()
-
-
-def _same_order(labels: Sequence[str], classes: Sequence[str]) -> bool:
-    """Return True if labels are the classes in order, if in more words: ``tench, Tinca tinca``."""
-    if len(labels) != len(classes):
-        return False
-    least = len(classes)
-    if is_imagenet(classes) and list(classes) == sorted(classes):
-        classes = imagenet_classes()  # numbers of WordNet, in the order of the names
-    if tuple(classes) == imagenet_classes():
-        least = round(_MOST * least)
-    pairs = zip(labels, classes, strict=True)
-    matches = (tidy(c) in (tidy(label), *map(tidy, label.split(","))) for label, c in pairs)
-    return sum(matches) >= least
+def _columns(
+    spec: ModelSpec, follows: bool, names: OutputNames, classes: Sequence[str]
+) -> tuple[int, ...]:
+    """Return for each class which output is its own; nothing if outputs are in that order."""
+    if not follows and source_of(spec.source).named_when_loaded:
+        return tuple(range(len(classes)))  # so that loading does not reorder them either
+    return columns_of(f"model {spec.name!r}: id2label of {spec.source}", names, classes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,12 +33,12 @@ class Models:
     def __init__(
         self,
         specs: Mapping[str, ModelSpec],
-        classes: int,
+        classes: Sequence[str],
         allow_code: Collection[str] = (),
         threads: int = 0,
         later: Collection[str] = (),
     ) -> None:
-        self._specs, self._classes = specs, classes
+        self._specs, self._names, self._classes = specs, tuple(classes), len(classes)
         self._allow_code, self._threads = tuple(allow_code), threads
         self._loading = threading.Lock()
         # The shape of each model's outputs for one sample, as of its first batch.
@@ -99,7 +99,7 @@ class Models:
             if name not in self._loaded:
                 spec, held = self._specs[name], self._loaded.values()
                 self._loaded[name] = resized(spec, held) or load_model(
-                    spec, self._allow_code, self._threads
+                    spec, self._allow_code, self._threads, self._names
                 )
             return self._loaded[name]
 

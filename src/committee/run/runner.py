@@ -217,7 +217,7 @@ class Runner:
         self._models = Models(
             # A graph contains its models.
             {} if self._graph else self.specs,
-            len(self.cascade.classes),
+            self.cascade.classes,
             allow_code,
             threads,
             later,

@@ -8,6 +8,7 @@ if the user names the file.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from copy import copy
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,6 +18,7 @@ import numpy as np
 from committee.arrays import Array
 from committee.errors import ModelError, PoolFileError, UntrustedCodeError, needing
 from committee.models.base import Model, Source, check_file, file_fingerprint
+from committee.models.columns import OutputNames
 from committee.paths import expanded
 from committee.rule.outputs import Kind
 from committee.spec.model import ModelSpec
@@ -41,6 +43,7 @@ class SklearnSource(Source):
     """A file with an estimator; its classes are brought into the order of the pool's."""
 
     form = "sklearn:FILE.skops"
+    named_when_loaded = True
     kind: ClassVar[Kind] = "probabilities"
 
     def located(self, text: str, folder: Path) -> str:
@@ -60,12 +63,11 @@ class SklearnSource(Source):
 
     def labels(self, text: str) -> Sequence[str]:
         """Return the names of the estimator's classes; none if they only count."""
-        return _names(_readable(text, "classes_"))
+        return _named(_readable(text, "classes_")).labels
 
     def classes(self, text: str) -> Sequence[str]:
         """Return the numbers of classes that count: a pool may have the same in another order."""
-        known = _readable(text, "classes_")
-        return () if known is None or _names(known) else tuple(map(str, range(len(known))))
+        return _named(_readable(text, "classes_")).published
 
     def peek(self, spec: ModelSpec, allow_code: Collection[str]) -> str:
         """See :class:`committee.models.base.Source`."""
@@ -76,28 +78,16 @@ class SklearnSource(Source):
         """See :class:`committee.models.base.Source`."""
         where, path = f"model {spec.name!r}", Path(spec.text)
         check_file(where, path)
-        model = _Estimator(spec, _loaded(where, path, allow_code), file_fingerprint(path), threads)
-        if not self.labels(spec.text):
-            # The pool file was read when nothing was allowed yet.
-            model.states = _order(model.classes)
-        return model
+        return _Estimator(spec, _loaded(where, path, allow_code), file_fingerprint(path), threads)
 
 
-def _names(classes: Any) -> tuple[str, ...]:
-    """Return the names of classes; none if they only count."""
-    if classes is None or np.array_equal(classes, np.arange(len(classes))):
-        return ()
-    return tuple(str(each) for each in classes)
-
-
-def _order(classes: Sequence[str]) -> str:
-    if not classes:
-        return ""
-    shown = ", ".join(classes[:5]) + (" …" if len(classes) > 5 else "")
-    return (
-        f"gives the classes {shown} in this order; they must stand so in the pool file, for the "
-        "file could not be read there to compare them"
-    )
+def _named(classes: Any) -> OutputNames:
+    """Return the names of an estimator's classes; those that only count may be none."""
+    if classes is None:
+        return OutputNames()
+    names = tuple(str(each) for each in classes)
+    counts = np.array_equal(classes, np.arange(len(classes)))
+    return OutputNames(published=names) if counts else OutputNames(names)
 
 
 def _loaded(where: str, path: Path, allow_code: Collection[str]) -> Any:
@@ -233,7 +223,13 @@ class _Estimator:
         self._answer = getattr(estimator, method)
         self._names, self._given = _features(self._where, spec, estimator)
         self._of_numbers = _of_numbers(estimator, spec.record.columns)
-        self.classes, self.states = _names(getattr(estimator, "classes_", None)), ""
+        self.names = _named(getattr(estimator, "classes_", None))
+
+    def reordered(self, columns: Sequence[int]) -> _Estimator:
+        """Return the same estimator with its outputs in another order."""
+        made = copy(self)
+        made._columns = list(columns)
+        return made
 
     def __call__(self, batch: Any) -> Array:
         """See :class:`committee.models.base.Model`."""
