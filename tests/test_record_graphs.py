@@ -14,8 +14,8 @@ import pytest
 
 import committee as cm
 from committee.cli import main
-from committee.errors import CascadeError, PoolFileError
-from committee.export.bundle import RECORD_FILES, RULE_FILES
+from committee.errors import CascadeError, DataError, PoolFileError
+from committee.export.bundle import RECORD_FILES, RULE_FILES, write_bundle
 from committee.models.load import load_model
 from committee.models.pool_file import read_pool_file
 from committee.run.runner import Runner
@@ -183,3 +183,22 @@ def test_the_source_keeps_its_contract(folder):
 def test_what_is_not_exported(folder, capsys):
     assert main(["export-onnx", "pool.toml", "--out", "graphs"]) == 2
     assert "nothing says what shape records have" in capsys.readouterr().err
+
+
+def test_a_bundle_takes_the_only_column_by_any_name(folder):
+    entry = '[[model]]\nname = "short"\nsource = "onnx:short.onnx"\ncosts.ms = 1\n'
+    Path("one.toml").write_text(f'task = "classification"\nclasses = ["no", "yes"]\n{entry}')
+    cascade = read_pool_file("one.toml").described(cm.Cascade.ensemble(["short"]))
+    write_bundle(cascade, "bundle")
+    lines = [{"any": [1, 2, 3, 4]}, [1, 2, 3, 4], {"any": [1, 2, 3, 4], "id": "a"}]
+    Path("new.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    done = subprocess.run(
+        [sys.executable, "bundle/run.py", "new.jsonl"], capture_output=True, text=True, check=False
+    )
+    named, bare, several = map(json.loads, done.stdout.splitlines())
+    run = Runner("bundle")
+    assert named["class_name"] == bare["class_name"] == run(lines[0]).class_name
+    assert run(lines[0]) == run(lines[1])
+    assert "'any', 'id'" in several["error"]
+    with pytest.raises(DataError, match=r"'any', 'id', and models take one without its name"):
+        run(lines[2])

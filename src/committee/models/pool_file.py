@@ -152,14 +152,14 @@ def _pool_file(path: Path, data: dict[str, Any]) -> PoolFile:
         if names.count(name) > 1:
             raise PoolFileError(f"{path}: model {name!r} stands twice; names are unique")
     # Random weights have no published names.
-    names = [_names(spec, entry.id2label) for spec, entry in pairs]
-    common = {each.published for each in names}
+    outputs = [_names(spec, entry.id2label) for spec, entry in pairs]
+    common = {each.published for each in outputs}
     classes = _classes(path, file.classes) or (common.pop() if len(common) == 1 else ())
     # Where nothing else names the classes, the first model that publishes its own does.
-    classes = classes or next((each.labels for each in names if each.labels), ())
+    classes = classes or next((each.labels for each in outputs if each.labels), ())
     models = tuple(
         replace(spec, columns=_columns(spec, entry.id2label, own, classes))
-        for (spec, entry), own in zip(pairs, names, strict=True)
+        for (spec, entry), own in zip(pairs, outputs, strict=True)
     )
     return PoolFile(models, classes, task, file.tiles)
 

@@ -96,6 +96,22 @@ def check_whole(records: Array | Sequence[Any], recipes: Iterable[Record]) -> No
         )
 
 
+def only_value(record: Any) -> Any:
+    """Return the value of a record's only column, whatever its name; a bare value stays.
+
+    Raises:
+        DataError: If the record has several columns.
+    """
+    if not isinstance(record, Mapping):
+        return record
+    if len(record) != 1:
+        raise DataError(
+            f"has the columns {listed(list(record))}, and models take one without its name. Give "
+            "a record of that column alone, or its value"
+        )
+    return next(iter(record.values()))
+
+
 def fed(values: Any, dtype: str, shape: Sequence[Any] | None) -> Array:
     """Return the values of N records as an input of a graph takes them; text has no dtype."""
     array = np.asarray(values, dtype or object)
@@ -126,6 +142,9 @@ def _selected(records: Sequence[Any], field: Field) -> list[Any]:
     if field.row:
         rows = [_row(record, field) for record in records]
         return _typed(rows, field) if any(field.types) else rows
+    # A mapping is no number; only a function can take one.
+    if field.dtype and not field.columns:
+        return [only_value(record) for record in records]
     values = list(records)
     for column in field.columns:
         values = [_cell(r, column) if isinstance(r, Mapping) else r for r in records]

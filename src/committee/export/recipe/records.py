@@ -27,7 +27,7 @@ from opening import (  # type: ignore[import-not-found]  # lies beside this file
     run_as_program,
 )
 
-from committee.models.records import RecordBatch, check_whole, fed
+from committee.models.records import RecordBatch, check_whole, fed, only_value
 from committee.rule.flow import Answers, Request, decide, drive
 from committee.rule.outputs import Outputs, checked_outputs
 
@@ -48,6 +48,8 @@ class Cascade:
         Returns:
             ``class_index``, ``class_name``, ``confidence`` and ``stage`` of exit, from 0.
         """
+        if not any(field.columns for each in self.recipes.values() for field in each.fields):
+            record = only_value(record)
         check_whole([record], self.recipes.values())
 
         def answer(request: Request) -> Answers:
