@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 import committee as cm
 from brute_force import Oracle
 from committee.cli import main
+from committee.errors import ShapeError
 from committee.pool.intervals import mean_interval, paired_difference, weighted_mean
 from committee.report.classes import _ClassLosses, _losses_of, class_losses
 from committee.report.rows import Report
@@ -121,8 +123,11 @@ def test_search_and_evaluate_give_the_figures_of_numpy(metric, store, tmp_path, 
     difference = evaluation["accuracy"] - alone
     assert evaluation["versus"]["difference"] == pytest.approx(difference)
     # The metric that chose is the default, unless it needs a file.
-    usual = answer(["evaluate", out, store], capsys)["measure"]
-    assert usual == ("top-1" if metric == "weights" else evaluation["measure"])
+    usual = answer(["evaluate", out, store], capsys)
+    assert usual["measure"] == ("top-1" if metric == "weights" else evaluation["measure"])
+    notes = [each for each in usual["notes"] if "--metric weights:FILE.csv" in each]
+    assert len(notes) == (metric == "weights")
+    assert evaluation["notes"] == [each for each in usual["notes"] if each not in notes]
     # A promise of one metric is none of another.
     assert answer(["evaluate", out, store, "--metric", "top-1"], capsys)["promises"] == []
 
@@ -356,3 +361,19 @@ def test_a_front_has_no_two_members_that_differ_by_rounding_alone(seed):
     pool = cm.Pool.from_arrays(labels, outputs, kind="logits", costs=costs, unit="macs")
     front = cm.search(pool, metric=cm.BALANCED)
     assert (np.diff([each.evaluation.accuracy for each in front]) > 1e-12).all()
+
+
+@pytest.mark.parametrize(
+    ("word", "remedy"), [("top-5", "top_k(5)"), ("balanced", "BALANCED"), ("f1", "class_weighted")]
+)
+def test_words_of_the_option_are_no_metric_in_python(word, remedy):
+    labels = np.arange(12) % 3
+    pool = cm.Pool.from_arrays(labels, {"a": np.eye(3)[labels]}, costs={"a": 1.0}, kind="logits")
+    cascade = cm.Cascade.of(["a"])
+    for call in (
+        lambda: cm.search(pool, metric=word),
+        lambda: cm.evaluate(cascade, pool, metric=word),
+        lambda: cm.certify(pool, min_accuracy=0.5, metric=word),
+    ):
+        with pytest.raises(ShapeError, match=re.escape(remedy)):
+            call()

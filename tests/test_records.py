@@ -292,6 +292,17 @@ def test_labels_come_later(folder, committee):
     assert cm.Pool.load("predictions/val").samples.labels is not None
 
 
+def test_labels_of_any_column_come_later(folder, committee, refused):
+    rows = [{"text": r["text"], "topic": r["label"]} for r in reviews(300, 1)]
+    write_jsonl(folder / "topics.jsonl", rows)
+    words = ("predict", "pool.toml", "--split", "val", *CODE, "--data")
+    assert "--labels PATH:label=COLUMN" in committee(*words, "topics.jsonl")
+    line = refused(*words, "topics.jsonl:label=topic")
+    assert "committee relabel predictions --split val --labels DATA:label=COLUMN" in line
+    committee("relabel", "predictions", "--split", "val", "--labels", "topics.jsonl:label=topic")
+    assert cm.Pool.load("predictions/val").samples.labels is not None
+
+
 def test_what_models_see_is_no_label(folder):
     rows = [{"text": r["text"], "category": "x", "label": r["label"]} for r in reviews(5, 3)]
     write_csv(folder / "x.csv", [{k: row[k] for k in ("text", "category")} for row in rows])

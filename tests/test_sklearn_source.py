@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,19 @@ import pytest
 
 import committee as cm
 from committee.cli import main
-from committee.errors import ModelError, PoolFileError, UntrustedCodeError
+from committee.data.open import open_data
+from committee.errors import (
+    DataError,
+    ExportError,
+    ModelError,
+    PoolFileError,
+    UntrustedCodeError,
+)
+from committee.export.bundle import write_bundle
 from committee.models.load import load_model
 from committee.models.pool_file import read_pool_file
 from committee.run.runner import Runner
+from committee.spec.record import Record
 from committee.testing import check_source
 
 pytest.importorskip("sklearn")
@@ -132,6 +142,20 @@ def neighbours(folder, tmp_path, monkeypatch):
         return arrays["x"]
 
 
+def test_an_export_names_what_makes_a_graph_of_an_estimator(folder, tmp_path):
+    cascade = read_pool_file("pool.toml").described(cm.Cascade.of(["small", "large"], [0.9]))
+    with pytest.raises(ExportError, match=r"with skl2onnx.*the order of the cascade's classes"):
+        write_bundle(cascade, tmp_path / "bundle")
+
+
+def test_an_array_with_other_columns_names_its_file(folder, tmp_path):
+    pool = read_pool_file("pool.toml")
+    specs = [replace(each, preprocessing=Record.of(["a", "b"], "float32")) for each in pool.models]
+    np.save(tmp_path / "new.npy", np.zeros((2, 3)))
+    with pytest.raises(DataError, match=r"new\.npy: an array \(1, 3\) has not the 2 columns"):
+        open_data(tmp_path / "new.npy", "val", pool.classes, models=specs)
+
+
 SKLEARN = ["--allow-code", "sklearn"]
 PREDICT = ["predict", "pool.toml", "--split", "val", "--data", "val.npz", *SKLEARN]
 
@@ -192,6 +216,9 @@ def test_unknown_types_are_named(folder, tmp_path):
     with pytest.raises(UntrustedCodeError, match=re.escape(f"--allow-code {name}")):
         load_model(spec)
     load_model(spec, allow_code=[name])
+    load_model(spec, allow_code=[str(tmp_path / "odd.skops")])
+    with pytest.raises(UntrustedCodeError, match="or all of it: --allow-code"):
+        load_model(spec, allow_code=[str(tmp_path / "other.skops")])
 
 
 def test_an_estimator_fitted_on_a_frame_knows_its_columns(folder, tmp_path):

@@ -13,7 +13,7 @@ from committee.certificates.certificate import reference_of
 from committee.certificates.paths import Hypothesis
 from committee.errors import CascadeError, CostError
 from committee.pool.evaluate import check_has_labels, source_of
-from committee.pool.metrics import TOP_1, Metric
+from committee.pool.metrics import TOP_1, Metric, check_metric
 from committee.pool.pool import Pool
 from committee.rule.cascade import Cascade
 from committee.rule.certificate import LARGEST_LEVEL, LEAST_LEVEL, Promise
@@ -100,6 +100,7 @@ def checked_promise(
             f"certify: the limit of one sample's cost must be a number above 0, not {cost_limit:g}"
         )
     refuse_tiles("certify", pool)
+    check_metric(metric)
     own = metric or pool.metric
     if agree_with is not None and metric is not None and metric != TOP_1:
         raise CascadeError(

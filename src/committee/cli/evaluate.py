@@ -13,7 +13,7 @@ from committee.certificates.certificate import Certificate, Checked, agreeing_wi
 from committee.certificates.stages import Gaps, gaps_on
 from committee.cli import options as opt
 from committee.cli.certify import say_checked
-from committee.cli.metrics import with_metric_of
+from committee.cli.metrics import note_on_metric, with_metric_of
 from committee.cli.options import refuse_for_segmentation
 from committee.cli.output import (
     print_json,
@@ -202,7 +202,15 @@ def _findings(
         promises_of(chosen, evaluation, pool) if same_measure and not chose else (),
         checked_on(chosen, pool, metric),
         gaps,
-        [note for note in (about, _note_on_labels(root, chosen.origin)) if note],
+        [
+            note
+            for note in (
+                about,
+                _note_on_labels(root, chosen.origin),
+                note_on_metric(chosen, metric),
+            )
+            if note
+        ],
         chose,
         bool(fitted),
     )

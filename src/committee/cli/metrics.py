@@ -19,6 +19,8 @@ from committee.rule.cascade import Cascade
 from committee.text import listed, printable
 
 _FORMS = ("top-K", "balanced", "weights:FILE.csv")
+# What a metric of a file is called, before the file.
+_WEIGHTED = "accuracy weighted by"
 _WEIGHT_WORDS = ("weight", "weights")
 _AMONG = re.compile(r"top-(\d+)")
 
@@ -43,6 +45,17 @@ def with_metric_of(
         own = known.get(promised.measure, promised.measure)
         metric = own if own in known.values() or _AMONG.fullmatch(own) else None
     return with_metric(pool, metric, agree_with)
+
+
+def note_on_metric(chosen: Cascade, used: Metric) -> str:
+    """Return a note if a cascade was chosen by weights, and evaluated by another metric."""
+    promised = chosen.origin.promised
+    if promised is None or not promised.measure.startswith(_WEIGHTED) or used.weights is not None:
+        return ""
+    return (
+        f"the cascade was chosen by {promised.measure}, and these figures are {used.name}. Name "
+        "the file of weights: --metric weights:FILE.csv"
+    )
 
 
 def _metric_named(text: str, pool: Pool) -> Metric:
@@ -89,7 +102,7 @@ def _weights_in(path: Path, pool: Pool, option: str) -> Metric:
     rows = indices(str(path), table.column(own), pool.samples.classes, place=table.place)
     weights = _one_each(table, rows, _numbers(table, weight), pool.samples.classes)
     known = hashlib.sha256(weights.tobytes()).hexdigest()[:4]
-    return class_weighted(weights, f"accuracy weighted by {path.name} ({known})", option)
+    return class_weighted(weights, f"{_WEIGHTED} {path.name} ({known})", option)
 
 
 def _one_each(table: Table, rows: Array, weights: Array, classes: tuple[str, ...]) -> Array:

@@ -205,14 +205,24 @@ def open_records(
     samples = _samples(path, columns, label, key, (split, classes, labels))
     samples = with_notes(samples, _note(inputs, needed, label))
     if not columns.names:
-        try:
-            check_whole(columns.take(np.array([0]), ()), recipes)
-        except DataError as error:
-            raise DataError(
-                f"{path}: has no names of columns, and {error}. Give a csv, jsonl, parquet or npz "
-                "file with these columns"
-            ) from None
+        _check_array(path, columns.take(np.array([0]), ()), recipes)
     return _RecordsDataset(columns, inputs, needed, recipes, samples)
+
+
+def _check_array(path: Path, first: _Rows, recipes: Sequence[Record]) -> None:
+    """Refuse a file of one array whose first record models cannot take."""
+    try:
+        check_whole(first, recipes)
+    except DataError as error:
+        raise DataError(
+            f"{path}: has no names of columns, and {error}. Give a csv, jsonl, parquet or npz "
+            "file with these columns"
+        ) from None
+    for recipe in recipes:
+        try:
+            RecordBatch.of(first, recipe)
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from None
 
 
 def _parsed(spec: str | Path) -> tuple[Path, dict[str, str]]:
@@ -298,7 +308,10 @@ def _note(inputs: Sequence[str], needed: Sequence[str], label: str) -> str:
     note = unused_note(unused)
     if label or not unused:
         return note
-    return f"{note}; a column of labels is called 'label', or named by --data PATH:label=COLUMN"
+    return (
+        f"{note}; a column of labels is called 'label', or named by --data PATH:label=COLUMN, once "
+        "outputs are stored by committee relabel --labels PATH:label=COLUMN"
+    )
 
 
 _Rows: TypeAlias = Array | list[dict[str, Any]]

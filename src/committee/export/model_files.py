@@ -66,8 +66,8 @@ def _checked(spec: ModelSpec, given: str | Path | None) -> ModelSpec:
         spec = replace(spec, source=source, fingerprint="", weights="", seed=0, engine="")
     if not spec.source.startswith("onnx:"):
         raise ExportError(
-            f"{where}: {spec.source} is no ONNX file. Export it first, with committee "
-            f"export-onnx or torch.onnx.export, and name the file: --onnx {spec.name}=FILE.onnx"
+            f"{where}: {spec.source} is no ONNX file. Export it first, {_exporter(spec)}, and name "
+            f"the file: --onnx {spec.name}=FILE.onnx"
         )
     if spec.kind == "decisions":
         raise ExportError(f"{where}: gives decisions; an export needs logits or probabilities")
@@ -81,3 +81,14 @@ def _checked(spec: ModelSpec, given: str | Path | None) -> ModelSpec:
             f"{fingerprint}. Restore it, or predict and search again"
         )
     return replace(spec, fingerprint=fingerprint)
+
+
+def _exporter(spec: ModelSpec) -> str:
+    """Return what makes an ONNX file of a model, by its source."""
+    if not spec.source.startswith("sklearn:"):
+        return "with committee export-onnx or torch.onnx.export"
+    order = ", and its outputs brought into the order of the cascade's classes"
+    return (
+        'with skl2onnx.to_onnx(estimator, rows, options={"zipmap": False})'
+        f"{order if spec.columns else ''}"
+    )

@@ -15,7 +15,7 @@ from committee.pool.comparison import identity_of, shared_samples
 from committee.pool.costs import SampleCost, costs_of_stages, mean_cost, worst_cost
 from committee.pool.identity import shared_note
 from committee.pool.intervals import CONFIDENCE_LEVEL, Estimate, wilson_interval
-from committee.pool.metrics import TOP_1, Metric
+from committee.pool.metrics import TOP_1, Metric, check_metric
 from committee.pool.pool import Pool
 from committee.pool.prefixes import PrefixSource, prefixes_of
 from committee.pool.table import Column, Table
@@ -313,6 +313,7 @@ def shared_warnings(pool: Pool, test: Pool | None) -> tuple[str, ...]:
 
 def measure_of(pool: Pool, metric: Metric) -> str:
     """Return the name of a metric on a pool, as tables print it."""
+    check_metric(metric)
     if metric == TOP_1 and pool.samples.labelled_by:
         return f"agreement with {pool.samples.labelled_by}"
     if metric.needs_labels and pool.samples.labelled_by:
@@ -322,6 +323,7 @@ def measure_of(pool: Pool, metric: Metric) -> str:
 
 def check_has_labels(pool: Pool, metric: Metric | None = None) -> None:
     """Refuse a pool that a metric, by default its own, cannot evaluate."""
+    check_metric(metric)
     metric = metric or pool.metric
     if pool.kind == "outcomes" and metric.needs_labels:
         raise MisalignedError(

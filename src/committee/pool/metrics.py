@@ -90,6 +90,20 @@ class Metric:
         return values.astype(np.int64)
 
 
+def check_metric(metric: object) -> None:
+    """Refuse a metric that is no :class:`Metric`, such as a word of ``--metric``."""
+    if metric is None or isinstance(metric, Metric):
+        return
+    word = str(metric)
+    top = word.removeprefix("top-")
+    give = "committee.top_k(5), committee.BALANCED or committee.class_weighted(weights)"
+    if top != word and top.isdigit():
+        give = f"committee.top_k({top})"
+    if word == BALANCED.option:
+        give = "committee.BALANCED"
+    raise ShapeError(f"metric {word[:50]!r} is a {type(metric).__name__}; give {give}")
+
+
 def _is_correct(exits: Exits) -> Array:
     correct: Array = exits.outputs.predicted() == exits.labels
     return correct

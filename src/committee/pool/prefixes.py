@@ -25,7 +25,7 @@ from committee.pool.intervals import (
     weighted_mean,
     wilson_interval,
 )
-from committee.pool.metrics import TOP_1, Exits, Metric
+from committee.pool.metrics import TOP_1, Exits, Metric, check_metric
 from committee.pool.pool import Pool
 from committee.rule.agreement import combine_and_score
 from committee.rule.cascade import Cascade
@@ -254,6 +254,7 @@ def prefixes_of(
     metric: Metric | None = None,
 ) -> PrefixSource:
     """Return the prefixes of a pool's models, by default by what its models and samples imply."""
+    check_metric(metric)
     return StoredPrefixes(
         pool,
         pool.confidence_or(confidence),

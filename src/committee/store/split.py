@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -142,11 +143,12 @@ def store_order(where: Path, known: Split | None, given: Split) -> Array:
     old = known.samples
     place = {name: row for row, name in enumerate(new.ids)}
     lost = [row for row, name in enumerate(old.ids) if name not in place]
+    hint = _label_hint(where, old, new)
     if lost:
-        raise _changed(where, _lost_text(old, new, lost))
+        raise _changed(where, _lost_text(old, new, lost), hint)
     rows = np.array([place[name] for name in old.ids], np.int64)
     if how := _difference(known, given.taken(rows)):
-        raise _changed(where, how)
+        raise _changed(where, how, hint)
     rest = np.ones(len(new), bool)
     rest[rows] = False
     return np.concatenate([rows, np.flatnonzero(rest)])
@@ -208,9 +210,20 @@ def changed_text(old: Samples, new: Samples, then: Array, now: Array) -> str:
     )
 
 
-def _changed(where: Path, how: str) -> ChangedError:
+def _label_hint(where: Path, old: Samples, new: Samples) -> str:
+    """Return how labels are added to stored outputs, if they are what is new; else nothing."""
+    if old.labels is not None or new.labels is None:
+        return ""
+    return (
+        "To add labels and compute nothing again: committee relabel "
+        f"{shlex.quote(str(where.parent))} --split {where.name} --labels DATA:label=COLUMN. Else "
+    )
+
+
+def _changed(where: Path, how: str, hint: str = "") -> ChangedError:
+    give = f"{hint}give" if hint else "Give"
     return ChangedError(
-        f"{where}: split {where.name!r} holds other samples: {how}. Give the "
+        f"{where}: split {where.name!r} holds other samples: {how}. {give} the "
         "samples as they were, use another --split or another store with --out, or remove "
         f"{where} to start anew"
     )

@@ -1,8 +1,8 @@
 """``sklearn:FILE.skops``: a fitted estimator of scikit-learn, kept with skops.
 
 A skops file is read without running code. Types in it that a crafted file could misuse, trees and
-those of other packages, are made only if the user names them. A pickle runs code, and is read only
-if the user names the file.
+those of other packages, are made only if the user names them, or the file. A pickle runs code, and
+is read only if the user names the file.
 """
 
 from __future__ import annotations
@@ -101,11 +101,11 @@ def _loaded(where: str, path: Path, allow_code: Collection[str]) -> Any:
     except Exception as error:
         raise ModelError(f"{where}: {path} is no skops file ({first_line(error)})") from None
     lacking = [name for name in unknown if not _is_allowed(name, allow_code)]
-    if lacking:
+    if lacking and not _is_named(path, allow_code):
         options = " ".join(f"--allow-code {name}" for name in lacking)
         raise UntrustedCodeError(
             f"{where}: {path} holds {listed(lacking)}, which a crafted file can misuse. If you "
-            f"trust the file, name what it holds: {options}"
+            f"trust the file, name what it holds: {options}, or all of it: --allow-code {path}"
         )
     try:
         return skops.io.load(path, trusted=unknown)
@@ -117,8 +117,13 @@ def _is_allowed(name: str, allow_code: Collection[str]) -> bool:
     return any(name == each or name.startswith(f"{each}.") for each in (*_HARMLESS, *allow_code))
 
 
+def _is_named(path: Path, allow_code: Collection[str]) -> bool:
+    """Return True if a file is trusted as it is, whatever it holds."""
+    return str(path.resolve()) in {str(Path(name).resolve()) for name in allow_code}
+
+
 def _unpickled(where: str, path: Path, allow_code: Collection[str]) -> Any:
-    if str(path) not in {str(Path(name).resolve()) for name in allow_code}:
+    if not _is_named(path, allow_code):
         raise UntrustedCodeError(
             f"{where}: {path} is no {_ENDING} file, and code in pickles runs. Save the estimator "
             f"with skops.io.dump, or if you trust it name it: --allow-code {path}"
