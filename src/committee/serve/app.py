@@ -34,7 +34,7 @@ DEADLINE = "X-Request-Timeout-Ms"
 _TOP = 5
 # Seconds after which a request is watched for a client that goes away. Under load all requests wait
 # for a while, and to watch one takes longer than to decide on a small image.
-_LONG = 0.5
+_LONG = 1.0
 # Requests of tensors have no body of these types.
 _NOT_TENSORS = ("multipart/", "image/")
 

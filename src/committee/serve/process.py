@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import socket
 from asyncio import TimerHandle
@@ -27,6 +28,8 @@ from committee.serve.tracing import Tracing
 
 # Takes the cascade, its address, and that of gRPC.
 Ready = Callable[[ServedCascade, str, str], None]
+# New objects, beyond those that were freed, after which garbage is collected: some megabytes.
+_NEW_OBJECTS = 50_000
 # Seconds between two looks at a file that may change.
 _LOOK = 1.0
 _TOO_LARGE = (
@@ -88,6 +91,7 @@ async def _serve(
         try:
             served = await _unless_stopped(serving.swap(), running)
             if served is not None:
+                _collect_less()
                 ready(served, _address(listening), grpc_address)
                 _on_hangup(lambda: helpers.append(asyncio.create_task(_reload(serving, note))))
                 if watched is not None:
@@ -99,6 +103,17 @@ async def _serve(
             for each in helpers:
                 each.cancel()
             await asyncio.gather(*helpers, return_exceptions=True)
+
+
+def _collect_less() -> None:
+    """Let the garbage collector pass over what is loaded, and come less often.
+
+    It looks at the objects of all requests that wait, again and again, which takes as long as their
+    scheduling. Few of them are ever garbage that only it can find.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_NEW_OBJECTS)
 
 
 @asynccontextmanager
@@ -168,6 +183,8 @@ async def _reload(serving: Serving, note: Callable[[str], None]) -> None:
     except CommitteeError as error:
         note(f"the new cascade is refused, the one before goes on: {error}")
     else:
+        gc.unfreeze()  # or the cascade before could not be collected
+        _collect_less()
         note(f"serving {served.cascade}, version {served.version}")
 
 

@@ -192,7 +192,9 @@ class Scheduler:
         self._let_in(call, samples)
         seconds = self._settings.deadline if deadline is None else deadline
         try:
-            async with asyncio.timeout(seconds or None):
+            if not seconds:
+                return await call.future
+            async with asyncio.timeout(seconds):
                 return await call.future
         except TimeoutError:
             done = count - call.left
