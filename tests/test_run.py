@@ -309,7 +309,7 @@ RESULTS = [
 
 
 def read_csv(path: Path) -> list[dict[str, Any]]:
-    text = ("id", "class_name", "label_name", "error")
+    text = ("id", "class_name", "label_name", "error", "cascade")
     with path.open(newline="", encoding="utf-8") as file:
         return [
             {k: v if k in text else json.loads(v) if v else None for k, v in row.items()}

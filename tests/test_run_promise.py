@@ -183,7 +183,9 @@ def test_results_name_labels_and_classes_without_names_are_numbers(
     assert (
         (tmp_path / "out.csv")
         .read_text()
-        .startswith("id,class_index,class_name,confidence,stage,cost,label,label_name,error\n")
+        .startswith(
+            "id,class_index,class_name,confidence,stage,cost,label,label_name,error,cascade\n"
+        )
     )
     unnamed = Runner(replace(known, classes=()), allow_code=[world.code])
     decision = unnamed(images(1)[0])

@@ -24,7 +24,7 @@ from committee.certificates.state_file import StateFile
 from committee.cli import options as opt
 from committee.cli.output import print_json, print_table, say_wrapped
 from committee.run.open import open_cascade
-from committee.run.results import read_exits
+from committee.run.results import cascade_of, read_exits
 from committee.text import counted, percent
 
 

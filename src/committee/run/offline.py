@@ -217,11 +217,16 @@ def _results(runner: Runner, dataset: Dataset, read: Read, gathered: Gathered) -
     }
     reasons = dict(read.broken)
     reasons.update((ids[int(read.good[i])], reason) for i, reason in failed.items())
-    return [_result(dataset, int(row), decisions, reasons) for row in read.rows]
+    rule = runner.cascade.rule_fingerprint
+    return [_result(dataset, int(row), decisions, reasons, rule) for row in read.rows]
 
 
 def _result(
-    dataset: Dataset, row: int, decisions: Mapping[int, Decision], reasons: Mapping[str, str]
+    dataset: Dataset,
+    row: int,
+    decisions: Mapping[int, Decision],
+    reasons: Mapping[str, str],
+    rule: str,
 ) -> Result:
     """Return the row of a sample: its decision, or why it could not be read."""
     samples = dataset.samples
@@ -229,8 +234,9 @@ def _result(
     label = None if samples.labels is None else int(samples.labels[row])
     label_name = "" if label is None else class_name(samples.classes, label)
     if row in decisions:
-        return Result(id=name, label=label, label_name=label_name, **asdict(decisions[row]))
-    return Result.broken(name, reasons[name], label, label_name)
+        known = asdict(decisions[row])
+        return Result(id=name, label=label, label_name=label_name, cascade=rule, **known)
+    return Result.broken(name, reasons[name], label, label_name, rule)
 
 
 def _identity_text(cascade: Cascade, dataset: Dataset) -> dict[str, str]:

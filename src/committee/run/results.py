@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
@@ -39,6 +39,7 @@ class Result:
         label: Class index, if the data has labels.
         label_name: Name of the label, or its index where classes are unnamed; empty without label.
         error: Why the sample could not be read; empty if it could.
+        cascade: Fingerprint of the rule that decided; empty if unknown.
     """
 
     id: str
@@ -50,14 +51,17 @@ class Result:
     label: int | None
     label_name: str = ""
     error: str = ""
+    cascade: str = field(default="", compare=False)
 
     @classmethod
-    def broken(cls, name: str, reason: str, label: int | None, label_name: str = "") -> Result:
+    def broken(
+        cls, name: str, reason: str, label: int | None, label_name: str = "", cascade: str = ""
+    ) -> Result:
         """Return the row of a sample that cannot be read."""
-        return cls(name, None, "", None, None, None, label, label_name, reason)
+        return cls(name, None, "", None, None, None, label, label_name, reason, cascade)
 
 
-_TEXTS = ("id", "class_name", "label_name", "error")
+_TEXTS = ("id", "class_name", "label_name", "error", "cascade")
 
 
 def check_ending(path: Path) -> None:
@@ -133,6 +137,37 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
     rows: list[dict[str, Any]] = pyarrow.parquet.read_table(path).to_pylist()
     return rows
+
+
+def cascade_of(path: Path) -> str:
+    """Return the fingerprint of the rule that made results; empty if their file does not say."""
+    read = {".csv": _csv_first, ".jsonl": _jsonl_first, ".parquet": _parquet_first}
+    try:
+        row = read[path.suffix.lower()](path) if path.suffix.lower() in read else {}
+    except (ValueError, TypeError, KeyError, csv.Error):
+        return ""  # what is no file of results is refused where its rows are read
+    found = row.get("cascade") if isinstance(row, Mapping) else None
+    return found if isinstance(found, str) else ""
+
+
+def _csv_first(path: Path) -> Any:
+    with path.open(newline="", encoding="utf-8") as file:
+        return next(csv.DictReader(file), {})
+
+
+def _jsonl_first(path: Path) -> Any:
+    with path.open(encoding="utf-8", newline="\n") as file:
+        return json.loads(file.readline() or "{}")
+
+
+def _parquet_first(path: Path) -> Any:
+    require("Reading parquet", "parquet")
+    import pyarrow.parquet
+
+    with pyarrow.parquet.ParquetFile(path) as file:
+        for batch in file.iter_batches(1, columns=["cascade"]):
+            return dict(batch.to_pylist()[0])
+    return {}
 
 
 def read_exits(path: Path) -> Iterator[tuple[Array, Array]]:
