@@ -179,6 +179,7 @@ def test_results_name_labels_and_classes_without_names_are_numbers(
     known = read_pool_file(world.folder / "probabilities.toml").described(cascade)
     runner = Runner(known, allow_code=[world.code])
     rows = [r for part in run_into(runner, dataset(20), tmp_path / "out.csv") for r in part]
+    assert {row.cascade for row in rows} == {known.rule_fingerprint}
     assert [row.label_name for row in rows] == [CLASSES[row.label or 0] for row in rows]
     assert (
         (tmp_path / "out.csv")

@@ -261,9 +261,15 @@ def test_alarms_are_shown_noted_sent_and_kept(cascade, tmp_path):
         told = len(hook.got)
         assert observed(cascade, after, AlarmSettings(state=state, webhook=address)) == []
         assert len(hook.got) == told
-    # Another setting begins anew, and says so.
+    # Another setting begins anew, says so, and keeps what was known.
+    before, kept = state.read_text(), tmp_path / "state.json.1"
     notes = observed(cascade, quiet, AlarmSettings(state=state, tau=0.1))
     assert "begin anew" in notes[0]
+    assert notes[0].endswith(f"The state before is in {kept}")
+    assert kept.read_text() == before
+    state.write_text("{")
+    notes = observed(cascade, quiet, AlarmSettings(state=state))
+    assert notes[0].endswith(f"{tmp_path / 'state.json.2'}")
 
 
 @pytest.mark.parametrize("path", ["/moved", None])
@@ -390,8 +396,8 @@ def test_a_file_that_expects_nothing_is_served_without_alarms(cascade):
     assert notes[0].startswith("no alarms: ")
 
 
-def test_another_cascade_begins_anew_and_the_same_goes_on(cascade):
-    served = [cascade]
+def test_another_cascade_begins_anew_and_the_same_goes_on(cascade, tmp_path):
+    served, state = [cascade], tmp_path / "state.json"
 
     async def work(server: Observed) -> None:
         await server.infer(IMAGES[:64])
@@ -403,7 +409,13 @@ def test_another_cascade_begins_anew_and_the_same_goes_on(cascade):
         await server.infer(IMAGES[:32])
         assert (await server.get("/alarms"))["samples"] == 32
 
-    observed(cascade, work, load=lambda: Runner(served[0], threads=1))
+    alarms = AlarmSettings(state=state)
+    notes = observed(cascade, work, alarms, load=lambda: Runner(served[0], threads=1))
+    assert notes == [
+        f"alarms begin anew: another cascade is served. The state before is in {state}.1"
+    ]
+    assert json.loads((tmp_path / "state.json.1").read_text())["blocks"] == 2
+    assert json.loads(state.read_text())["blocks"] == 1
 
 
 def test_metrics_say_nothing_of_the_cascade_before(cascade):

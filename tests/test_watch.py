@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from committee.certificates.state_file import StateFile
 from committee.cli import main
 from committee.errors import CascadeError
 from committee.pool.evaluate import stored_decisions
-from committee.run.results import Result, encoded_results, read_exits, read_results
+from committee.run.results import Result, cascade_of, encoded_results, read_exits, read_results
 from test_every_option import options_of
 from test_monitors import pool_of
 
@@ -108,8 +109,14 @@ def test_days_follow_each_other(world, capsys, tmp_path):
     assert [code for code, _ in codes] == [0, 1]
     assert codes[-1][1] == whole
     # The alarm stays.
-    code, found = answer(capsys, world / "c.json", world / "good.csv", "--state", state)
+    code, found = answer(capsys, world / "c.json", world / "good.jsonl", "--state", state)
     assert (code, found["samples"]) == (1, whole["samples"] + SAMPLES)
+    # A file counts once.
+    text = state.read_text()
+    for words in ([world / "good.csv", "--state", state], [world / "few.csv"] * 2):
+        assert main(["watch", str(world / "c.json"), *map(str, words)]) == 2
+        assert "its samples were counted before" in capsys.readouterr().err
+    assert state.read_text() == text
     words = [world / "c.json", world / "good.csv", "--state", state, "--tau", "0.3"]
     assert main(["watch", *map(str, words)]) == 2
     error = capsys.readouterr().err
@@ -151,6 +158,20 @@ def test_a_share_outside_its_range_is_explained(world, capsys, tmp_path):
     assert "may be chance" in capsys.readouterr().out
     assert main(["watch", str(world / "c.json"), str(world / "good.csv")]) == 0
     assert "may be chance" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_results_of_another_cascade_are_refused(world, capsys, tmp_path, ending):
+    own = Cascade.load(world / "c.json").rule_fingerprint
+    for rule, code in ((own, 0), ("", 0), ("0123456789abcdef", 2)):
+        path = tmp_path / f"{rule or 'unknown'}.{ending}"
+        write(path, [replace(each, cascade=rule) for each in read_results(world / "few.csv")])
+        assert cascade_of(path) == rule
+        assert main(["watch", str(world / "c.json"), str(path)]) == code
+        error = capsys.readouterr().err
+        assert ("another cascade made these results: its rule is 0123456789abcdef" in error) == (
+            code == 2
+        )
 
 
 def test_few_samples(world, capsys):

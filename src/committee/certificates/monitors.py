@@ -114,6 +114,7 @@ class State:
         pending: Cells of the samples after the last whole block; -1 for one that failed.
         evidence: Log of each monitor's e-process at the end of the last block.
         alarms: The sample, from 1, at which each monitor's alarm was raised, or None.
+        files: Fingerprints of the exits of whole files that were counted.
     """
 
     key: str
@@ -124,6 +125,7 @@ class State:
     pending: tuple[int, ...]
     evidence: tuple[float, ...]
     alarms: tuple[int | None, ...]
+    files: tuple[str, ...] = ()
 
     @property
     def samples(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from pathlib import Path
 
 from committee.certificates.monitors import Monitors, State
@@ -34,6 +35,18 @@ class StateFile:
             return monitors.resumed(parsed_json(self._seen))
         except CommitteeError as error:
             raise CascadeError(f"{self.path}: {error}") from None
+
+    def set_aside(self) -> Path:
+        """Rename the file, so that another state may begin and none is lost; return its new name.
+
+        Raises:
+            OSError: If it cannot be renamed.
+        """
+        names = (self.path.with_name(f"{self.path.name}.{number}") for number in count(1))
+        kept = next(each for each in names if not each.exists())
+        self.path.rename(kept)
+        self._seen = b""
+        return kept
 
     def write(self, state: State) -> None:
         """Write the state, unless another process has written the file since.

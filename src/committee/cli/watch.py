@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +25,8 @@ from committee.certificates.monitors import (
 from committee.certificates.state_file import StateFile
 from committee.cli import options as opt
 from committee.cli.output import print_json, print_table, say_wrapped
+from committee.errors import DataError
+from committee.rule.cascade import Cascade
 from committee.run.open import open_cascade
 from committee.run.results import cascade_of, read_exits
 from committee.text import counted, percent
@@ -63,6 +67,8 @@ def watch(
     file = None if state is None else StateFile(state)
     now = (file.read(monitors) if file else None) or monitors.start()
     for path in results:
+        now = _counted_once(path, now)
+        _check_cascade(path, loaded.cascade)
         exits = read_exits(path)
         for stages, scores in _shuffled(exits) if shuffle else exits:
             now = monitors.advance(now, monitors.cells(stages, scores))
@@ -84,6 +90,27 @@ def _shuffled(exits: Iterable[tuple[Array, Array]]) -> Iterator[tuple[Array, Arr
         stages, scores = (np.concatenate(each) for each in zip(*pieces, strict=True))
         order = np.random.default_rng(0).permutation(len(stages))
         yield stages[order], scores[order]
+
+
+def _check_cascade(path: Path, cascade: Cascade) -> None:
+    """Refuse results of another cascade, if their file says whose they are."""
+    found, own = cascade_of(path), cascade.rule_fingerprint
+    if found not in ("", own):
+        raise DataError(
+            f"{path}: another cascade made these results: its rule is {found}, and that of "
+            f"{cascade} is {own}. Name the cascade file that was run"
+        )
+
+
+def _counted_once(path: Path, now: State) -> State:
+    """Return a state that knows a file; refuse one whose samples were counted before."""
+    with path.open("rb") as file:
+        fingerprint = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    if fingerprint in now.files:
+        raise DataError(
+            f"{path}: its samples were counted before, from this file or a copy. Leave it out"
+        )
+    return replace(now, files=(*now.files, fingerprint))
 
 
 def _print(monitors: Monitors, now: State, readings: Sequence[Reading]) -> None:

@@ -62,9 +62,11 @@ class Alarms(Observer):
             self._note(f"no alarms: {error}")
             return Observer()
         watch, self._why = self._watch, ""
-        if watch is None or watch.monitors.key != monitors.key:
-            state = self._stored(monitors) if watch is None else None
-            watch = _Watch(monitors, state or monitors.start())
+        if watch is None:
+            watch = _Watch(monitors, self._stored(monitors) or monitors.start())
+        elif watch.monitors.key != monitors.key:
+            self._keep_before()
+            watch = _Watch(monitors, monitors.start())
         watch.about = {"cascade": str(runner.cascade), "version": version}
         self._watch = watch
         self._show()
@@ -128,9 +130,25 @@ class Alarms(Observer):
             return None
         try:
             return self._file.read(monitors)
-        except (CascadeError, OSError) as error:
+        except CascadeError as error:
+            self._set_aside(self._file, str(error))
+        except OSError as error:
             self._note(f"alarms begin anew: {error}")
-            return None
+        return None
+
+    def _keep_before(self) -> None:
+        """Keep the state of the cascade before."""
+        self._store()
+        if self._file is not None and self._file.path.exists():
+            self._set_aside(self._file, "another cascade is served")
+
+    def _set_aside(self, file: StateFile, why: str) -> None:
+        try:
+            kept = file.set_aside()
+        except OSError as error:
+            self._note(f"alarms begin anew: {why} ({error})")
+        else:
+            self._note(f"alarms begin anew: {why}. The state before is in {kept}")
 
     def _store(self) -> None:
         file, watch, self._written = self._file, self._watch, time.monotonic()
