@@ -205,13 +205,16 @@ def test_models_of_different_classes_are_refused_where_the_cascade_names_none():
         run("x")
 
 
-def test_a_cascade_set_by_hand_knows_the_costs_of_the_pool_that_described_it():
+def test_a_cascade_set_by_hand_knows_costs_and_classes_of_the_pool_that_described_it():
     outputs = {name: np.full((4, 3), 1 / 3) for name in ("small", "large")}
     costs = {"small": 1, "large": 9}
-    pool = Pool.from_arrays([0, 1, 2, 0], outputs, kind="probabilities", costs=costs, unit="cents")
+    pool = Pool.from_arrays(
+        [0, 1, 2, 0], outputs, kind="probabilities", costs=costs, unit="cents",
+        classes=("no", "maybe", "yes"),
+    )  # fmt: skip
     models = {"small": lambda x: [0.4, 0.4, 0.2], "large": lambda x: [0, 0, 1]}
     run = cm.Runner(pool.described(cm.Cascade.of(["small", "large"], [0.9])), models=models)
-    assert (run.unit, run("x").cost) == ("cents", 10)
+    assert (run.unit, run("x").cost, run("x").class_name) == ("cents", 10, "yes")
 
 
 @pytest.mark.parametrize("is_async", [False, True])

@@ -64,7 +64,7 @@ def refuse_doubled(where: str, classes: Sequence[str], why: str) -> None:
         rows = [i for i, name in enumerate(classes) if tidy(name) == twice[0]]
         raise MisalignedError(
             f"{where}: {why}, but classes {' and '.join(map(str, rows))} are both called "
-            f"{twice[0]!r}. Give each class a name of its own (every line of classes.txt), or "
+            f"{twice[0]!r}. Give each class a name of its own, or "
             "write labels as indices 0, 1, …"
         )
 

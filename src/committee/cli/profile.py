@@ -115,7 +115,7 @@ def _print(profiles: list[Profile]) -> None:
 
 def _counts(each: Profile) -> str:
     macs = "unknown" if each.macs is None else human_cost(each.macs, "macs")
-    count = "unknown" if each.parameters is None else f"{each.parameters / 1e6:,.2f} M"
+    count = "unknown" if each.parameters is None else human_cost(each.parameters, "params")
     return f"{macs}\n{count}"
 
 

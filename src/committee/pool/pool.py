@@ -323,10 +323,11 @@ class Pool:
         return whole or next((names[0] for names in sets if name in names), name)
 
     def described(self, cascade: Cascade) -> Cascade:
-        """Return the cascade with what this pool knows of its models."""
+        """Return the cascade with what this pool knows of its models, and of its classes."""
         own = self.holding(cascade.models_of_stages)
         known = {n: own.specs[n] for n in cascade.names if n in own.specs}
-        return replace(self.bound(cascade), models=known)
+        classes = cascade.classes or self.samples.classes
+        return replace(self.bound(cascade), models=known, classes=classes)
 
     def bound(self, cascade: Cascade) -> Cascade:
         """Return the cascade with the combination that this pool's outputs imply, if it names none.
