@@ -202,3 +202,30 @@ def test_a_bundle_takes_the_only_column_by_any_name(folder):
     assert "'any', 'id'" in several["error"]
     with pytest.raises(DataError, match=r"'any', 'id', and models take one without its name"):
         run(lines[2])
+
+
+def test_a_record_on_which_a_graph_fails_is_a_row(folder, capfd):
+    """A token that the graph does not have; one file and loaded models alike."""
+    pool = read_pool_file("pool.toml")
+    pool.described(cm.Cascade.of(["short", "long"], [0.9])).save("c.json")
+    assert main(["export", "c.json", "--out", "c.onnx"]) == 0
+    data = dict(np.load("test.npz"))
+    data["short"][[7, 21], 2] = 99, -50
+    np.savez("torn.npz", **data)
+    for number, file in enumerate(("c.json", "c.onnx")):
+        results = {}
+        for name in ("test", "torn"):
+            words = ["run", file, "--data", f"{name}.npz", "--out", f"{name}{number}.jsonl"]
+            assert main(words) == 0
+            lines = Path(f"{name}{number}.jsonl").read_text().splitlines()
+            results[name] = list(map(json.loads, lines))
+        errors = {row["id"]: row["error"] for row in results["torn"] if row["error"]}
+        assert errors.keys() == {"7", "21"}
+        assert "out of data bounds, idx=-50" in errors["21"]
+        for name in ("test", "torn"):
+            results[name] = [(r["id"], r["class_index"], r["stage"]) for r in results[name]]
+        good = [row for row in results["torn"] if row[0] not in errors]
+        assert good == [row for row in results["test"] if row[0] not in errors]
+    told = capfd.readouterr()
+    assert "ExecuteKernel" not in told.err
+    assert "--batch-size 1" not in told.out

@@ -392,3 +392,18 @@ def test_names_of_another_column_are_not_the_labels(folder):
     pool = read_pool_file("pool.toml")
     data = open_data("saved", "val", pool.classes, models=pool.models)
     assert data.samples.labels.tolist() == [1, 0]
+
+
+def test_a_csv_of_another_encoding_is_refused(folder, refused):
+    """Models would see lone surrogates, which are no text."""
+    Path("latin.csv").write_bytes(
+        "id,text,label\n1,good,yes\n2,caf\xe9 good,yes\n".encode("latin-1")
+    )
+    line = refused("predict", "pool.toml", "--data", "latin.csv", "--split", "val", *CODE)
+    assert "latin.csv: line 3 is no UTF-8. Save the file as UTF-8" in line
+    Path("utf8.csv").write_text(
+        "id,text,label\n1,caf\xe9 \U0001f600 good,yes\n", encoding="utf-8-sig"
+    )
+    models = read_pool_file("pool.toml").models
+    data = open_data("utf8.csv", "val", ("no", "yes"), models=models)
+    assert data.read(np.array([0])) == ["caf\xe9 \U0001f600 good"]

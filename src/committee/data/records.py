@@ -352,6 +352,9 @@ def _read_columns(path: Path, split: str) -> _Columns:
 
 def _csv(path: Path) -> _Columns:
     table = read_table(path)
+    for number, row in enumerate(table.rows):
+        if not all(map(_is_text, row)):
+            raise DataError(f"{path}: {table.place(number)} is no UTF-8. Save the file as UTF-8")
 
     def take(rows: Array, names: Sequence[str]) -> _Rows:
         places = {name: table.spelled.index(name) for name in names}
@@ -362,6 +365,11 @@ def _csv(path: Path) -> _Columns:
         return [row[at] for row in table.rows]
 
     return _Columns(len(table.rows), table.spelled, column, take, table.place)
+
+
+def _is_text(cell: str) -> bool:
+    """Return False if bytes of a cell, read as lone surrogates, were no UTF-8."""
+    return cell.isascii() or cell == cell.encode("utf-8", "ignore").decode()
 
 
 def _jsonl(path: Path) -> _Columns:

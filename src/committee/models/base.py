@@ -323,7 +323,7 @@ def _failure(
     declares = f"; {takes}" if takes else ""
     form = f"{batch.shape} {batch.dtype}" if isinstance(batch, np.ndarray) else str(batch)
     remedy = ""
-    if len(batch) > 1 and _answers(model, spec, batch[:1]):
+    if len(batch) > 1 and _takes_one(model, spec, batch):
         remedy = (
             ". It answers to one sample alone: run it with --batch-size 1, or export it with a "
             "dynamic batch"
@@ -331,6 +331,12 @@ def _failure(
     return ModelError(
         f"model {spec.name!r}: failed on input {form} ({first_line(error)}){declares}{remedy}"
     )
+
+
+def _takes_one(model: Model, spec: ModelSpec, batch: Array | RecordBatch) -> bool:
+    """Whether the first sample has an answer, but not twice in a batch: no sample is to blame."""
+    twice = batch[np.zeros(2, np.int64)]
+    return _answers(model, spec, batch[:1]) and not _answers(model, spec, twice)
 
 
 def _answers(model: Model, spec: ModelSpec, batch: Array | RecordBatch) -> bool:

@@ -381,7 +381,7 @@ def onnxruntime_session(where: str, path: Path, threads: int) -> Any:
         import onnxruntime
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what fails is raised, and told by us
     # Idle threads of one model would otherwise spin while the next model of the pool runs: on
     # two cores that halves the throughput and lengthens the slowest calls tenfold.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
