@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import signal
 import socket
 import threading
@@ -238,12 +239,81 @@ def test_each_request_has_a_line_in_the_log(server: RunningServer, client: httpx
 def test_headers_have_a_limit(server: RunningServer) -> None:
     host, _, port = server.host.partition(":")
     with socket.create_connection((host, int(port)), 60) as link:
-        link.sendall(b"GET /v2 HTTP/1.1\r\nHost: x\r\n")
+        link.sendall(b"GET /v2 HTTP/1.1\r\nHost: localhost\r\n")
         line = b"X-Long: " + b"x" * 1000 + b"\r\n"
         # No more than goes beyond the limit: what is sent to a closed connection resets it.
         for _ in range(2**15 // len(line) + 1):
             link.sendall(line)
         assert link.recv(100).startswith(b"HTTP/1.1 431 ")
+
+
+def exchanged(server: RunningServer, *parts: bytes) -> bytes:
+    """All that is answered to some bytes until the server closes the connection."""
+    host, _, port = server.host.partition(":")
+    with socket.create_connection((host, int(port)), 60) as link:
+        got = b""
+        try:
+            for part in parts:
+                link.sendall(part)
+            while part := link.recv(2**16):
+                got += part
+        except ConnectionError:
+            pass
+        return got
+
+
+BEGUN = f"POST {INFER} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n".encode()
+
+
+def test_headers_after_a_body_have_a_limit_too(server: RunningServer) -> None:
+    # Nothing was answered when the connection was closed, so it was not for the time.
+    line = b"X-Long: " + b"x" * 1000 + b"\r\n"
+    trailers = [line] * 100_000
+    began = time.monotonic()
+    exchanged(server, BEGUN + b"\r\n1\r\n{\r\n0\r\n", *trailers)
+    assert time.monotonic() - began < 15
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        BEGUN + b"Content-Length: 5\r\n\r\n0\r\n\r\nGET /v2 HTTP/1.1\r\n\r\n",
+        BEGUN + b"\r\nno chunk",
+        b"\x16\x03\x01\x02\x00\x01\x00",
+        b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET /\xff HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    ],
+)
+def test_what_is_no_http_is_refused_in_one_line_and_logged_by_nobody(
+    server: RunningServer, sent: bytes
+) -> None:
+    notes = server.notes
+    answer = exchanged(server, sent)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"].startswith("this is no request")
+    new = server.notes[len(notes) :]
+    assert all(line.startswith("{") for line in new.splitlines()), new
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1:1", 200),
+        ("[::1]:1", 200),
+        ("LOCALHOST", 200),
+        ("example.org", 421),
+        ("localhost.example.org:8000", 421),
+        ("127.0.0.1.example.org", 421),
+    ],
+)
+def test_no_page_of_strangers_asks_by_a_name_of_its_own(
+    client: httpx.Client, host: str, status: int
+) -> None:
+    answer = client.get("/v2", headers={"Host": host})
+    assert answer.status_code == status
+    if status == 421:
+        assert "Host: names another machine; ask 127.0.0.1" in answer.json()["error"]
 
 
 def test_a_slow_client_is_not_waited_for(cascade: Path) -> None:
@@ -253,7 +323,7 @@ def test_a_slow_client_is_not_waited_for(cascade: Path) -> None:
             assert silent.recv(1) == b""
         with socket.create_connection((host, int(port)), 60) as slow:
             slow.sendall(
-                f"POST {INFER} HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{{".encode()
+                f"POST {INFER} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{{".encode()
             )
             assert slow.recv(100).startswith(b"HTTP/1.1 408 ")
         with httpx.Client(base_url=running.address) as client:
@@ -263,7 +333,7 @@ def test_a_slow_client_is_not_waited_for(cascade: Path) -> None:
 def ask_without_end(link: socket.socket) -> None:
     """Ask for more answers than all buffers hold, and take none."""
     while True:
-        link.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 100)
+        link.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 100)
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux has it")
@@ -394,18 +464,27 @@ def test_a_bundle_and_one_onnx_file_are_served(
     ("words", "told"),
     [
         ("missing.json", "missing.json: cannot be read"),
-        ("CASCADE --max-batch x", "--max-batch: 'x' is no number"),
+        ("CASCADE --max-batch x", "--max-batch: 'x' is no whole number"),
         ("CASCADE --max-batch 1,2", "max_batch has 2 numbers, but the cascade has 3 stages"),
         ("CASCADE --host 203.0.113.1", "203.0.113.1, port 0: cannot listen there"),
         ("CASCADE --token-file EMPTY", "holds no token"),
         ("CASCADE --hang 0", "hang must be above 0"),
+        ("CASCADE --hang nan", "hang must be above 0 and finite, not nan"),
+        ("CASCADE --max-delay inf", "max_delay must be at least 0 and finite, not inf"),
+        ("CASCADE --max-batch 1.5", "--max-batch: '1.5' is no whole number"),
+        ("CASCADE --max-body nan", "--max-body: must be above 0"),
+        ("CASCADE --host ...", "..., port 0: cannot listen there"),
+        ("CASCADE --name a/b", "name 'a/b' is no part of an address"),
+        ("CASCADE --token-file BYTES", "holds no token"),
     ],
 )
 def test_bad_input_gets_one_line(
     cascade: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: str, told: str
 ) -> None:
     (tmp_path / "empty").write_text("")
+    (tmp_path / "bytes").write_bytes(bytes(range(256)))
     text = words.replace("CASCADE", str(cascade)).replace("EMPTY", str(tmp_path / "empty"))
+    text = text.replace("BYTES", str(tmp_path / "bytes"))
     assert main(["serve", *text.split(), "--port", "0"]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert told in lines[-1]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import os
 import signal
 import socket
 import time
@@ -10,24 +13,33 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
+import uvicorn
+from uvicorn.server import ServerState
 
 from committee import Cascade
 from committee.models.load import load_model
 from committee.models.pool_file import read_pool_file
+from committee.serve.process import _protocol, _reload
+from committee.serve.settings import Settings
 from serve_world import RunningServer, serving
 from small_world import CLASSES, code_of, images, write_pool
 
 # A model that fails, or waits for a file, where the first pixel of an image says so.
 CODE = """
+import os
 import time
 from pathlib import Path
 import numpy as np
 
 HERE = Path(__file__).parent
+while (HERE / "closed").exists():
+    (HERE / "loading").write_text(str(os.getpid()))
+    time.sleep(0.002)
 
 def _model():
     def run(batch):
@@ -159,7 +171,7 @@ def test_a_client_that_goes_away_frees_its_place(world: World) -> None:
             + b",".join([b"0"] * 16)
             + b"]}]}"
         )
-        head = f"POST {INFER} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        head = f"POST {INFER} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
         with socket.create_connection((host, int(port)), 60) as link:
             link.sendall(head.encode() + body)
             until(lambda: world.ask(0, **{"X-Request-Timeout-Ms": "1"}).status_code == 503)
@@ -212,3 +224,72 @@ def test_the_second_signal_refuses_what_is_under_way(world: World) -> None:
         running.signal(signal.SIGINT)
         assert held.result().status_code == 503
         assert running.ended() == 0
+
+
+def test_a_signal_while_the_cascade_is_loaded_counts_afterwards(world: World) -> None:
+    def hang_up() -> None:
+        until((world.folder / "loading").exists)
+        until((world.folder / "loading").read_text)
+        os.kill(int((world.folder / "loading").read_text()), signal.SIGHUP)
+        (world.folder / "closed").unlink()
+
+    (world.folder / "closed").touch()
+    done = world.executor.submit(hang_up)
+    with world.serving() as running:
+        done.result()
+        until(lambda: "serving one, version" in running.notes)
+        assert world.ask(0).status_code == 200
+
+
+def test_headers_that_wait_behind_another_request_have_a_limit(world: World) -> None:
+    with world.serving() as running:
+        host, _, port = running.host.partition(":")
+        some = images(1)
+        some[:, 0, 0] = WAITS
+        tensor = {"name": "images", "shape": [*some.shape], "datatype": "UINT8"}
+        body = json.dumps({"inputs": [{**tensor, "data": some.ravel().tolist()}]})
+        head = f"POST {INFER} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
+        began = time.monotonic()
+        with socket.create_connection((host, int(port)), 60) as link:
+            link.sendall((head + body).encode())
+            until((world.folder / "began").exists)
+            with pytest.raises(ConnectionError):
+                link.sendall(b"x" * 2**27)
+        assert time.monotonic() - began < 15
+        until(lambda: 499 in {each["status"] for each in running.requests})
+        world.open()
+        assert world.ask(0).status_code == 200
+
+
+def test_connections_have_a_limit() -> None:
+    made = _protocol(Settings(max_connections=1))
+    config = uvicorn.Config(lambda *_: None, log_config=None)
+
+    async def run() -> bytes:
+        config.load()
+        state = ServerState()
+        server = await asyncio.get_running_loop().create_server(
+            lambda: made(config, state, {}), "127.0.0.1", 0
+        )
+        port = server.sockets[0].getsockname()[1]
+        async with server:
+            _, first = await asyncio.open_connection("127.0.0.1", port)
+            reader, second = await asyncio.open_connection("127.0.0.1", port)
+            answer = await reader.read()
+            first.close()
+            second.close()
+            return answer
+
+    answer = asyncio.run(run())
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b"Retry-After: 1" in answer
+    assert b"too many connections are open; ask again" in answer
+
+
+def test_whatever_a_new_cascade_raises_is_noted() -> None:
+    async def swap() -> None:
+        raise RuntimeError("the engine\nis not well")
+
+    notes: list[str] = []
+    asyncio.run(_reload(SimpleNamespace(swap=swap), notes.append))
+    assert notes == ["the new cascade is refused, the one before goes on: RuntimeError: the engine"]

@@ -45,7 +45,7 @@ def asked(load: Callable[[], Runner], ask: Ask, loaded: bool = True, **settings:
         if loaded:
             await serving.swap()
         transport = httpx.ASGITransport(make_app(serving))
-        async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             answer = await ask(client, serving)
         await serving.stop()
         return answer

@@ -37,7 +37,7 @@ def test_a_request_has_a_span_for_each_stage_that_it_reached(tmp_path: Path) -> 
         served = Serving(lambda: Runner(path, threads=1), Settings(), (), Tracing(provider))
         await served.swap()
         transport = httpx.ASGITransport(make_app(served))
-        async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             answer = await client.post(
                 "/v2/models/cascade/infer", json=body, headers={"traceparent": PARENT}
             )

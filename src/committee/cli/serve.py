@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from functools import partial
-from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
 # The variable of the environment that holds the token.
 _TOKEN = "COMMITTEE_TOKEN"
 _MIB = 2**20
+_N = TypeVar("_N", int, float)
 
 
 def serve(
@@ -155,14 +155,14 @@ def serve(
         token=_token(token_file),
         threads=threads,
         workers=workers,
-        max_batch=tuple(map(int, _numbers("--max-batch", max_batch))),
-        max_delay=tuple(each / 1000 for each in _numbers("--max-delay", max_delay)),
+        max_batch=tuple(_numbers("--max-batch", max_batch, int)),
+        max_delay=tuple(each / 1000 for each in _numbers("--max-delay", max_delay, float)),
         queue=queue,
         deadline=(deadline or 0) / 1000,
         hang=hang,
         drain=drain,
         slow=slow,
-        max_body=int(max_body * _MIB),
+        max_body=_bytes(max_body),
         max_pixels=max_pixels,
         max_samples=max_samples,
     )
@@ -221,23 +221,35 @@ def _ready(as_json: bool, served: ServedCascade, address: str, grpc_address: str
     sys.stdout.flush()
 
 
-def _numbers(option: str, text: str) -> list[float]:
+def _numbers(option: str, text: str, kind: type[_N]) -> list[_N]:
     try:
-        return [float(each) for each in text.split(",")]
+        return [kind(each) for each in text.split(",")]
     except ValueError:
+        what = "whole number" if kind is int else "number"
         raise CascadeError(
-            f"{option}: {text!r} is no number, nor one a stage; write for example 64 or 64,32"
+            f"{option}: {text!r} is no {what}, nor one a stage; write for example 64 or 64,32"
         ) from None
+
+
+def _bytes(mebibytes: float) -> int:
+    if not 0 < mebibytes < _MIB:
+        raise CascadeError(f"--max-body: must be above 0 and below {_MIB:,} MiB, not {mebibytes:g}")
+    return int(mebibytes * _MIB)
 
 
 def _token(file: Path | None) -> str:
     """Return the token of a file, or of the environment; empty for none."""
     if file is None:
         return os.environ.get(_TOKEN, "").strip()
-    token = file.read_text(encoding="utf-8").strip()
-    if not token:
-        raise CascadeError(f"{file}: holds no token. Write one into it, or leave --token-file out")
-    return token
+    try:
+        words = file.read_text(encoding="utf-8").split()
+    except UnicodeDecodeError:
+        words = []
+    if len(words) != 1:
+        raise CascadeError(
+            f"{file}: holds no token, which is one word. Write it there, or leave --token-file out"
+        )
+    return words[0]
 
 
 def _warn(text: str) -> None:
@@ -246,11 +258,7 @@ def _warn(text: str) -> None:
 
 def _check_open(settings: Settings) -> None:
     """Say it if everybody who reaches the machine may ask."""
-    try:
-        own = ip_address(settings.host).is_loopback
-    except ValueError:
-        own = settings.host == "localhost"
-    if not own and not settings.token:
+    if not settings.is_local and not settings.token:
         _warn(
             f"Note: everybody who reaches {settings.host}, port {settings.port}, may ask. Name "
             f"--token-file, set {_TOKEN}, or put a proxy before it."

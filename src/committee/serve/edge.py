@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
+from functools import lru_cache
+from ipaddress import ip_address
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -22,6 +24,10 @@ PathKey = tuple[Any, frozenset[str]]
 # What a probe may ask without a token; and a page without data, which asks people for the token.
 _OPEN = ("/v2/health/live", "/v2/health/ready", "/", "/openapi.json")
 _UNKNOWN = "unknown"
+_ELSEWHERE = (
+    "Host: names another machine; ask 127.0.0.1 or localhost. A proxy must send that as Host, or "
+    "set a token"
+)
 BROKEN = "internal error; the log of the server says more"
 
 
@@ -40,6 +46,8 @@ class Edge:
     ) -> None:
         self._app, self._serving, self._log, self._paths = app, serving, log, paths
         self._token = serving.settings.token.encode()
+        # Who reaches only this machine may be a browser that a page of strangers drives.
+        self._host = serving.settings.host if serving.settings.is_local else ""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -60,7 +68,9 @@ class Edge:
                 self._serving, f"{scope['method']} {scope['path']}", scope["headers"], about
             ):
                 if problem := self._problem(scope):
-                    await _refuse(sent, f"{problem}: Authorization: Bearer TOKEN")
+                    await _refuse(sent, 401, f"{problem}: Authorization: Bearer TOKEN")
+                elif not self._is_meant(scope):
+                    await _refuse(sent, 421, _ELSEWHERE)
                 else:
                     await self._app(scope, receive, sent)
         finally:
@@ -70,8 +80,14 @@ class Edge:
     def _problem(self, scope: Scope) -> str:
         if scope["path"] in _OPEN:
             return ""
-        given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
-        return token_problem(given, self._token)
+        return token_problem(_header(scope, b"authorization"), self._token)
+
+    def _is_meant(self, scope: Scope) -> bool:
+        """Return False if a name leads here that anybody may have made (DNS rebinding)."""
+        if self._token or not self._host:
+            return True
+        host = _header(scope, b"host")
+        return not host or _is_own(host.decode("latin-1"), self._host)
 
     def _tell(self, scope: Scope, about: dict[str, Any], seconds: float) -> None:
         key = scope.get("endpoint"), frozenset(scope.get("path_params", ()))
@@ -131,11 +147,29 @@ def tell(
         log({"time": now, **asked, "ms": round(seconds * 1e3, 3), **about})
 
 
-async def _refuse(send: Send, text: str) -> None:
-    body = json.dumps({"error": text}).encode()
-    headers = [(b"content-type", b"application/json"), (b"www-authenticate", b"Bearer")]
+def _header(scope: Scope, name: bytes) -> bytes:
+    """Return the first value of a header; empty if there is none."""
+    return next((value for key, value in scope["headers"] if key == name), b"")
+
+
+@lru_cache(64)
+def _is_own(host: str, own: str) -> bool:
+    """Return True if a header Host names this machine: by an address, or as it was told to."""
+    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+    try:
+        ip_address(name)
+    except ValueError:
+        return name.lower() in ("localhost", own.lower())
+    return True
+
+
+async def _refuse(send: Send, status: int, error: str) -> None:
+    body = json.dumps({"error": error}).encode()
+    headers = [(b"content-type", b"application/json")]
+    if status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
     headers.append((b"content-length", str(len(body)).encode()))
-    await send({"type": "http.response.start", "status": 401, "headers": headers})
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import signal
 import socket
 from asyncio import TimerHandle
@@ -16,7 +17,8 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from committee.errors import CascadeError, CommitteeError
+from committee.errors import CascadeError
+from committee.models.failures import reason_of
 from committee.run.runner import Runner
 from committee.serve.app import make_app
 from committee.serve.edge import Edge, Log, log_line
@@ -32,10 +34,6 @@ Ready = Callable[[ServedCascade, str, str], None]
 _NEW_OBJECTS = 50_000
 # Seconds between two looks at a file that may change.
 _LOOK = 1.0
-_TOO_LARGE = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
-    b"Connection: close\r\nContent-Length: 0\r\n\r\n"
-)
 
 
 def run_server(
@@ -85,6 +83,9 @@ async def _serve(
     line = log_line if log else None
     serving.observers, routes = observers_of(observing, serving, note)
     server = _Server(serving, make_app(serving, routes, log=line))
+    # Before anything is loaded: a signal without a handler would end the process.
+    hangup = asyncio.Event()
+    _on_hangup(hangup.set)
     helpers = [asyncio.create_task(each.run()) for each in serving.observers]
     async with _grpc_address(serving, line) as grpc_address:
         running = asyncio.create_task(server.serve(sockets=[listening]))
@@ -93,7 +94,7 @@ async def _serve(
             if served is not None:
                 _collect_less()
                 ready(served, _address(listening), grpc_address)
-                _on_hangup(lambda: helpers.append(asyncio.create_task(_reload(serving, note))))
+                helpers.append(asyncio.create_task(_reload_at(hangup, serving, note)))
                 if watched is not None:
                     helpers.append(asyncio.create_task(_look_at(watched, serving, note)))
         finally:
@@ -145,7 +146,7 @@ def _socket(settings: Settings) -> socket.socket:
             settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         bound = socket.socket(family, kind, protocol)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         raise _cannot_listen(settings, error) from None
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -159,10 +160,11 @@ def _socket(settings: Settings) -> socket.socket:
     return bound
 
 
-def _cannot_listen(settings: Settings, error: OSError) -> CascadeError:
+def _cannot_listen(settings: Settings, error: OSError | UnicodeError) -> CascadeError:
+    why = getattr(error, "strerror", None) or "it is no name of a machine"
     return CascadeError(
-        f"serve: {settings.host}, port {settings.port}: cannot listen there "
-        f"({error.strerror or error}). Name another --port, or --port 0 for a free one"
+        f"serve: {settings.host}, port {settings.port}: cannot listen there ({why}). Name another "
+        "--host or --port; --port 0 takes a free one"
     )
 
 
@@ -176,12 +178,20 @@ def _on_hangup(function: Callable[[], None]) -> None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, function)
 
 
+async def _reload_at(wanted: asyncio.Event, serving: Serving, note: Callable[[str], None]) -> None:
+    """Serve the cascade anew when that is wanted; what comes while one is loaded counts once."""
+    while True:
+        await wanted.wait()
+        wanted.clear()
+        await _reload(serving, note)
+
+
 async def _reload(serving: Serving, note: Callable[[str], None]) -> None:
     """Serve the cascade anew; if it cannot be loaded, the one before goes on."""
     try:
         served = await serving.swap()
-    except CommitteeError as error:
-        note(f"the new cascade is refused, the one before goes on: {error}")
+    except Exception as error:  # an engine may raise anything
+        note(f"the new cascade is refused, the one before goes on: {reason_of(error)}")
     else:
         gc.unfreeze()  # or the cascade before could not be collected
         _collect_less()
@@ -217,11 +227,11 @@ class _Server(uvicorn.Server):
                 ws="none",
                 lifespan="off",
                 log_config=None,
+                log_level="error",  # it warns of what strangers send
                 access_log=False,
                 server_header=False,
                 timeout_keep_alive=max(1, round(settings.slow)),
                 timeout_graceful_shutdown=max(1, round(settings.slow)),
-                limit_concurrency=settings.max_connections,
             )
         )
         self._serving = serving
@@ -249,33 +259,47 @@ class _Server(uvicorn.Server):
 
 
 def _protocol(settings: Settings) -> type[HttpToolsProtocol]:
-    """Return a protocol that waits for the headers of a request for a time, and limits their size.
+    """Return a protocol that limits connections, the size of headers and the time that they take.
 
     Bodies have limits of their own, where they are read.
     """
 
     class Protocol(HttpToolsProtocol):
         _waiting: TimerHandle | None = None
-        _head = 0
+        _between = 0  # bytes that came since the last headers or the last part of a body
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
             self._wait()
+            if len(self.connections) > settings.max_connections:
+                self._refuse("503 Service Unavailable", "too many connections are open; ask again")
 
         def data_received(self, data: bytes) -> None:
-            super().data_received(data)
             idle = self.cycle is None or self.cycle.response_complete
-            if idle and self._waiting is None:  # the headers are not all there
+            if idle and self._waiting is None:
                 self._wait()
-            if self._waiting is not None:
-                self._head += len(data)
-                if self._head > settings.max_header and not self.transport.is_closing():
-                    self.transport.write(_TOO_LARGE)
-                    self.transport.close()
+            self._between += len(data)
+            super().data_received(data)
+            if self._between > settings.max_header and not self.transport.is_closing():
+                self._refuse(
+                    "431 Request Header Fields Too Large",
+                    f"the headers are above {settings.max_header:,} bytes; send less",
+                )
+
+        def send_400_response(self, msg: str) -> None:
+            self._refuse("400 Bad Request", "this is no request of HTTP; send one of HTTP/1.1")
 
         def on_headers_complete(self) -> None:
             self._done()
             super().on_headers_complete()
+
+        def on_body(self, body: bytes) -> None:
+            self._between = 0
+            super().on_body(body)
+
+        def on_message_complete(self) -> None:
+            self._between = 0
+            super().on_message_complete()
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._done()
@@ -285,9 +309,26 @@ def _protocol(settings: Settings) -> type[HttpToolsProtocol]:
             self._waiting = self.loop.call_later(settings.slow, self.transport.close)
 
         def _done(self) -> None:
-            self._head = 0
+            self._between = 0
             if self._waiting is not None:
                 self._waiting.cancel()
                 self._waiting = None
 
+        def _refuse(self, status: str, error: str) -> None:
+            """Close the connection; say why, unless an answer is under way."""
+            if not _is_answering(self.cycle):
+                self.transport.write(_refusal(status, error))
+            self.transport.close()
+
     return Protocol
+
+
+def _is_answering(cycle: Any) -> bool:
+    return cycle is not None and cycle.response_started and not cycle.response_complete
+
+
+def _refusal(status: str, error: str) -> bytes:
+    body = json.dumps({"error": error})
+    head = f"HTTP/1.1 {status}\r\nConnection: close\r\nContent-Type: application/json\r\n"
+    retry = "Retry-After: 1\r\n" if status.startswith("503") else ""
+    return f"{head}{retry}Content-Length: {len(body)}\r\n\r\n{body}".encode()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
+from ipaddress import ip_address
 from pathlib import Path
 
 from committee.certificates.monitors import ALPHA, MOST_FAILED, TAU, check_levels
@@ -70,9 +72,24 @@ class Settings:
             values = value if isinstance(value, tuple) else (value,)
             zero = each.name in ("port", "grpc_port", "threads", "max_delay", "deadline", "drain")
             for number in values:
-                if isinstance(number, int | float) and (number < 0 or (number == 0 and not zero)):
+                if isinstance(number, int | float) and not _is_within(number, zero):
                     least = "at least 0" if zero else "above 0"
-                    raise CascadeError(f"serve: {each.name} must be {least}, not {number}")
+                    law = f"must be {least} and finite, not {number}"
+                    raise CascadeError(f"serve: {each.name} {law}")
+        if not self.host:
+            raise CascadeError("serve: host is empty; name an address such as 127.0.0.1")
+        if not self.name or "/" in self.name or not self.name.isprintable():
+            raise CascadeError(
+                f"serve: name {self.name!r} is no part of an address; name one without /"
+            )
+
+    @property
+    def is_local(self) -> bool:
+        """Return True if only this machine can reach the address."""
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
 
     def check_stages(self, count: int) -> None:
         """Refuse numbers for other stages than there are.
@@ -95,6 +112,10 @@ class Settings:
     def delay_of(self, stage: int) -> float:
         """Return the seconds that samples wait for a fuller batch of a stage."""
         return self.max_delay[stage if len(self.max_delay) > 1 else 0]
+
+
+def _is_within(number: float, zero: bool) -> bool:
+    return math.isfinite(number) and (number > 0 or (zero and number == 0))
 
 
 @dataclass(frozen=True)
