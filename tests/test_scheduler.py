@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from committee.models.load import load_model
 from committee.models.pool_file import read_pool_file
 from committee.rule.scores import softmax
 from committee.serve.choice import chosen
-from committee.serve.observers import Observer
+from committee.serve.observers import Exit, Observer
 from committee.serve.scheduler import Scheduler, Served
 from committee.serve.settings import Settings
 from committee.serve.stages import limited, stages_of
@@ -51,8 +51,8 @@ class Log(Observer):
         assert model_s > 0
         self.batches.append((stage, size))
 
-    def exited(self, stage: int, score: float, cost: float | None, failed: bool) -> None:
-        self.exits.append((stage, failed))
+    def exited(self, exits: Sequence[Exit]) -> None:
+        self.exits += [(each.stage, each.failed) for each in exits]
 
 
 def scheduled(runner: Runner, work: Callable[[Scheduler], Any], *observers: Any, **own: Any) -> Any:

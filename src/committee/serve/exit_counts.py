@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
-from committee.serve.observers import Observer
+from committee.serve.observers import Exit, Observer
 
 
 class ExitCounts(Observer):
@@ -15,12 +16,13 @@ class ExitCounts(Observer):
         self._since = time.time()
         self._exits, self._failed = [0] * stages, 0
 
-    def exited(self, stage: int, score: float, cost: float | None, failed: bool) -> None:
+    def exited(self, exits: Sequence[Exit]) -> None:
         """See :class:`Observer`."""
-        if failed:
-            self._failed += 1
-        else:
-            self._exits[stage] += 1
+        for each in exits:
+            if each.failed:
+                self._failed += 1
+            else:
+                self._exits[each.stage] += 1
 
     def shown(self, pending: int) -> dict[str, Any]:
         """Return the counts as JSON, with how many samples wait; ``since`` is in milliseconds."""

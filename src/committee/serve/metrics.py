@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter as Counts
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cache
 from typing import Any
@@ -22,7 +23,7 @@ from starlette.responses import Response
 from committee.certificates.monitors import Reading, expected_of
 from committee.errors import CascadeError
 from committee.run.runner import Runner
-from committee.serve.observers import Observer
+from committee.serve.observers import Exit, Observer
 
 _SIZES = tuple(2.0**k for k in range(11))
 _SECONDS = (1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
@@ -108,11 +109,13 @@ class Metrics(Observer):
         for histogram, value in zip(self._batch, (size, wait_s, model_s), strict=True):
             histogram(stage).observe(value)
 
-    def exited(self, stage: int, score: float, cost: float | None, failed: bool) -> None:
+    def exited(self, exits: Sequence[Exit]) -> None:
         """See :class:`Observer`."""
-        (self._failures if failed else self._exits)(stage).inc()
-        if cost is not None:
-            self._cost(self._unit).inc(cost)
+        for (stage, failed), count in Counts((e.stage, e.failed) for e in exits).items():
+            (self._failures if failed else self._exits)(stage).inc(count)
+        costs = [each.cost for each in exits if each.cost is not None]
+        if costs:
+            self._cost(self._unit).inc(sum(costs))
 
     def answered(self, route: str, status: int, seconds: float, samples: int) -> None:
         """See :class:`Observer`."""

@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from committee.models.inputs import RawSamples
 from committee.run.decision import Decision
 from committee.run.runner import Runner
+
+
+class Exit(NamedTuple):
+    """Where a sample exited.
+
+    Args:
+        stage: Stage of exit, from 0, or that at which it failed.
+        cost: Cost of the models that ran, in the runner's unit; None if it is not known.
+        failed: True if it failed.
+    """
+
+    stage: int
+    cost: float | None
+    failed: bool = False
 
 
 class Observer:
@@ -56,15 +71,8 @@ class Observer:
             model_s: Seconds that its models ran.
         """
 
-    def exited(self, stage: int, score: float, cost: float | None, failed: bool) -> None:
-        """A sample was decided, or failed.
-
-        Args:
-            stage: Stage of exit, from 0, or that at which it failed.
-            score: Its confidence; NaN if it failed.
-            cost: Cost of the models that ran, in the runner's unit; None if it is not known.
-            failed: True if it failed.
-        """
+    def exited(self, exits: Sequence[Exit]) -> None:
+        """The samples of a batch that were decided, or failed."""
 
     def answered(self, route: str, status: int, seconds: float, samples: int) -> None:
         """A request was answered.

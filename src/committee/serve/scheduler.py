@@ -27,7 +27,7 @@ from committee.rule.flow import Decisions
 from committee.run.decision import Decision
 from committee.run.stage_queues import Exits
 from committee.serve.choice import Pace, chosen
-from committee.serve.observers import Observer
+from committee.serve.observers import Exit, Observer
 from committee.serve.settings import Settings
 from committee.serve.stages import Batch, Options, Stages, stacked
 from committee.serve.tracing import Tracing
@@ -96,7 +96,7 @@ class _News:
     """What the event loop is to be told."""
 
     calls: list[_Call] = field(default_factory=list)
-    exits: list[tuple[int, float, float | None, bool]] = field(default_factory=list)
+    exits: list[Exit] = field(default_factory=list)
     batch: tuple[int, int, float, float] | None = None
     contexts: list[Any] = field(default_factory=list)
 
@@ -406,12 +406,12 @@ class Scheduler:
             ticket = tickets[row]
             if not ticket.done:
                 self._answer(ticket, Served(made, value), news)
-                news.exits.append((made.stage, made.confidence, made.cost, False))
+                news.exits.append(Exit(made.stage, made.cost))
 
     def _fail(self, ticket: _Ticket, stage: int, reason: str, news: _News) -> None:
         if not ticket.done:
             self._answer(ticket, Served(None, None, brief(reason)), news)
-            news.exits.append((stage, math.nan, None, True))
+            news.exits.append(Exit(stage, None, True))
             self._hand_out(self._stages.drop(ticket.flow, [ticket.flow_row]), news)
 
     def _answer(self, ticket: _Ticket, served: Served, news: _News) -> None:
@@ -434,8 +434,8 @@ class Scheduler:
         for observer in self._observers:
             if news.batch is not None:
                 observer.batch(*news.batch)
-            for each in news.exits:
-                observer.exited(*each)
+            if news.exits:
+                observer.exited(news.exits)
         self._tell_empty()
 
     def _trace(self, contexts: list[Any], stage: int, size: int, _: float, model_s: float) -> None:
