@@ -3,7 +3,7 @@
 import json
 import os
 import tempfile
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -76,15 +76,20 @@ def _predicted(pool: PoolFile, splits: dict[str, Dataset], store: Path, batch: i
     return [cm.Pool.load(predict(pool, each, store, batch_size=batch)) for each in splits.values()]
 
 
-def _shared(spec: ModelSpec, allow_code: Collection[str] = (), threads: int = 0) -> tuple:
+def _shared(
+    spec: ModelSpec,
+    allow_code: Collection[str] = (),
+    threads: int = 0,
+    classes: Sequence[str] = (),
+) -> tuple:
     """A model, loaded once for all who ask.
 
     What is compared must call the same sessions: who calls one that was just called finds its
     weights in the caches of the processor, and who calls a copy does not.
     """
-    key = spec.source, threads
+    key = spec.source, threads  # these models have the classes in order
     if key not in _SESSIONS:
-        _SESSIONS[key] = load_model(spec, allow_code, threads)
+        _SESSIONS[key] = load_model(spec, allow_code, threads, classes)
     return _SESSIONS[key]
 
 
