@@ -15,7 +15,7 @@ from scipy.stats import binom
 
 import committee as cm
 from committee.certificates import procedure
-from committee.certificates.certificate import _outcome_of
+from committee.certificates.certificate import _verdict_of
 from committee.certificates.certify import certify
 from committee.pool.comparison import identity_of
 from committee.rule.calibration import Calibration
@@ -273,14 +273,14 @@ def test_as_many_samples_more_as_are_named_would_decide(promise, counts):
     wins, losses, samples = counts
     kind = {"promise": "within", "margin": 0.005} if losses else {"promise": "agreement"}
     record = replace(promise.certificate.record, **({"margin": 0.005} | kind))
-    found = _outcome_of(record, wins, losses, samples)
+    found = _verdict_of(record, wins, losses, samples)
     if found.outcome == "open":
         times = 1 + found.more / samples
-        more = _outcome_of(record, round(wins * times), round(losses * times), samples + found.more)
+        more = _verdict_of(record, round(wins * times), round(losses * times), samples + found.more)
         assert more.outcome != "open"
         less = 1 + found.more / samples / 2
         some = round(wins * less), round(losses * less), round(samples * less)
-        assert _outcome_of(record, *some).outcome == "open"
+        assert _verdict_of(record, *some).outcome == "open"
 
 
 def test_an_accuracy_that_can_be_certified_is(world):

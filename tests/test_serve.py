@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -241,9 +242,9 @@ def test_headers_have_a_limit(server: RunningServer) -> None:
     with socket.create_connection((host, int(port)), 60) as link:
         link.sendall(b"GET /v2 HTTP/1.1\r\nHost: localhost\r\n")
         line = b"X-Long: " + b"x" * 1000 + b"\r\n"
-        # No more than goes beyond the limit: what is sent to a closed connection resets it.
-        for _ in range(2**15 // len(line) + 1):
-            link.sendall(line)
+        with suppress(ConnectionError):  # it may have been answered and closed before the last
+            for _ in range(2**15 // len(line) + 1):
+                link.sendall(line)
         assert link.recv(100).startswith(b"HTTP/1.1 431 ")
 
 
