@@ -21,7 +21,6 @@ Results go to benchmarks/results/run.json and run.md, with the conditions.
 
 import argparse
 import itertools
-import json
 import os
 import platform
 import time
@@ -31,6 +30,7 @@ from pathlib import Path
 import numpy as np
 
 import committee as cm
+import measured_page
 from committee.data.base import map_ahead
 from committee.models.inputs import prepared
 from committee.predict import THREADS
@@ -423,10 +423,7 @@ def main() -> None:
         found["committees"] = committees(world, given.threads, given.rounds)
         results["pools"][name] = found
         print(markdown({"conditions": {}, "pools": {name: found}}), flush=True)
-    results["conditions"]["load after"] = round(os.getloadavg()[0], 1)
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    given.out.write_text(json.dumps(results, indent=1) + "\n")
-    given.out.with_suffix(".md").write_text(markdown(results))
+    measured_page.write(results, given.out, markdown)
 
 
 if __name__ == "__main__":

@@ -1,24 +1,21 @@
 """What benchmarks/run.py measured, as a page for people."""
 
+import measured_page
+
 
 def markdown(results: dict) -> str:
     """The page; every figure stands in the JSON file too."""
-    lines = ["# Running cascades, measured", ""]
-    if results["conditions"]:
-        data = ", ".join(f"{key}: {value}" for key, value in results["conditions"].items())
-        lines += [f"By `make bench-run`. {data[0].upper()}{data[1:]}.", ""]
-    for name, found in results["pools"].items():
-        lines += [f"## {name}", ""]
-        if "left out" in found:
-            lines += [f"Left out: {found['left out']}", ""]
-            continue
-        lines += [f"{found['what'][0].upper()}{found['what'][1:]}.", ""]
-        lines += _offline(found["offline"])
-        if "photographs" in found:
-            lines += _photographs(found["photographs"])
-        lines += _online(found["online"])
-        lines += _committees(found)
-    return "\n".join(lines) + "\n"
+    return measured_page.markdown(results, "Running cascades, measured", "make bench-run", _of_pool)
+
+
+def _of_pool(found: dict) -> list[str]:
+    photographs = _photographs(found["photographs"]) if "photographs" in found else []
+    return [
+        *_offline(found["offline"]),
+        *photographs,
+        *_online(found["online"]),
+        *_committees(found),
+    ]
 
 
 def _ratio(data: dict) -> str:

@@ -38,6 +38,7 @@ from pathlib import Path
 
 import numpy as np
 
+import measured_page
 from run import conditions, offline, online
 from run_worlds import WORLDS, World
 from serve_report import markdown
@@ -331,10 +332,7 @@ def main() -> None:
         )
         results["pools"][name] = found
         print(markdown({"conditions": {}, "pools": {name: found}}), flush=True)
-    results["conditions"]["load after"] = round(os.getloadavg()[0], 1)
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    given.out.write_text(json.dumps(results, indent=1) + "\n")
-    given.out.with_suffix(".md").write_text(markdown(results))
+    measured_page.write(results, given.out, markdown)
 
 
 if __name__ == "__main__":

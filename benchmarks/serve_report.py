@@ -1,20 +1,17 @@
 """What benchmarks/serve.py measured, as a page for people."""
 
+import measured_page
+
 
 def markdown(results: dict) -> str:
     """The page; every figure stands in the JSON file too."""
-    lines = ["# Serving a cascade, measured", ""]
-    if results["conditions"]:
-        data = ", ".join(f"{key}: {value}" for key, value in results["conditions"].items())
-        lines += [f"By `make bench-serve`. {data[0].upper()}{data[1:]}.", ""]
-    for name, found in results["pools"].items():
-        lines += [f"## {name}", ""]
-        if "left out" in found:
-            lines += [f"Left out: {found['left out']}", ""]
-            continue
-        lines += [f"{found['what'][0].upper()}{found['what'][1:]}.", ""]
-        lines += _soak(found["soak"]) if "soak" in found else [*_loads(found), *_goals(found)]
-    return "\n".join(lines) + "\n"
+    return measured_page.markdown(
+        results, "Serving a cascade, measured", "make bench-serve", _of_pool
+    )
+
+
+def _of_pool(found: dict) -> list[str]:
+    return _soak(found["soak"]) if "soak" in found else [*_loads(found), *_goals(found)]
 
 
 def _loads(found: dict) -> list[str]:
