@@ -105,6 +105,45 @@ def test_a_sample_that_failed_goes_to_no_later_stage(folder):
     assert sum(calls) == len(late) - 3
 
 
+@pytest.fixture
+def unusual(monkeypatch):
+    """A confidence of the user's that fails on some outputs, which are rounded to thousandths."""
+    wrong: dict[float, str] = {}
+
+    def gap(logits, kind):
+        scores = np.abs(logits[:, 1] - logits[:, 0])
+        for score in scores.round(3).tolist():
+            if wrong.get(score) == "raises":
+                raise KeyError(score)
+        return np.where([wrong.get(each) == "nan" for each in scores.round(3)], np.nan, scores)
+
+    monkeypatch.setitem(cm.rule.scores.CONFIDENCES, "gap", gap)
+    return wrong
+
+
+def test_a_sample_on_which_the_confidence_fails_is_a_row(folder, unusual, capsys):
+    pool = read_pool_file("pool.toml")
+    pool.described(cm.Cascade.of(["picky", "large"], [1.5], confidence="gap")).save("c.json")
+    assert main(RUN) == 0
+    before = rows()
+    late = sorted({round(row["confidence"], 3) for row in before if row["stage"] == 1})
+    unusual[late[0]], unusual[late[1]] = "raises", "nan"
+    bad = [row["id"] for row in before if round(row["confidence"], 3) in unusual]
+    assert 0 < len(bad) < COUNT
+    assert main([*RUN, "--overwrite"]) == 0
+    after = rows()
+    assert [row["id"] for row in after if row["error"]] == bad
+    assert all("confidence 'gap'" in row["error"] for row in after if row["error"])
+    assert [row for row in after if not row["error"]] == [r for r in before if r["id"] not in bad]
+    capsys.readouterr()
+    # A function that always fails is no matter of the samples.
+    unusual |= {round(row["confidence"], 3): "raises" for row in before} | {1.0: "raises"}
+    assert main([*RUN, "--overwrite"]) == 2
+    assert (
+        "confidence 'gap': failed on 16 samples in a row, at last: Key" in capsys.readouterr().err
+    )
+
+
 def test_a_function_that_is_down_ends_the_run_which_goes_on_later(folder, capsys):
     words = [*RUN, "--batch-size", "16"]
     assert main(words) == 0

@@ -18,7 +18,7 @@ from committee.embedded import embedded_images
 from committee.errors import CascadeError, RequestError
 from committee.models.load import load_model
 from committee.models.pool_file import read_pool_file
-from committee.rule.scores import softmax
+from committee.rule.scores import CONFIDENCES, softmax
 from committee.serve.choice import chosen
 from committee.serve.observers import Exit, Observer
 from committee.serve.scheduler import Scheduler, Served
@@ -214,6 +214,40 @@ def test_a_sample_fails_alone(tmp_path: Path, max_batch: int, named: bool) -> No
             assert each.decision is None
             assert WHY[what] in each.reason
     assert sum(failed for _, failed in log.exits) == sum(map(bool, said))
+
+
+def test_a_sample_that_cannot_be_scored_fails_alone(
+    faulty: Faulty, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    some = saying([100] * 40)
+    logits = {}
+
+    def picky(values: Any, kind: str) -> Any:
+        if any(row.tobytes() in logits for row in values):
+            raise LookupError("what is that")
+        return softmax(values).max(axis=1)
+
+    monkeypatch.setitem(CONFIDENCES, "picky", picky)
+    runner = faulty.runner
+    runner.cascade = replace(runner.cascade, confidence="picky")
+    log = Log()
+
+    async def work(scheduler: Scheduler) -> Any:
+        whole = await scheduler.decide(some, values=True)
+        logits.update({whole[row].values.tobytes(): row for row in (3, 17, 18)})
+        log.exits.clear()
+        parts = [scheduler.decide(some[i : i + 4]) for i in range(0, 40, 4)]
+        return whole, [each for part in await asyncio.gather(*parts) for each in part]
+
+    whole, again = scheduled(runner, work, log)
+    for row, (one, other) in enumerate(zip(whole, again, strict=True)):
+        if row in (3, 17, 18):
+            assert other.decision is None
+            assert other.reason == "confidence 'picky': LookupError: what is that"
+        else:
+            assert other.decision == one.decision
+    assert sum(failed for _, failed in log.exits) == 3
+    assert len(log.exits) == 40
 
 
 def test_all_that_is_sent_may_fail(faulty: Faulty) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from committee import Cascade
-from committee.errors import NotFiniteError
+from committee.rule import scores
 from committee.rule.flow import decide, drive
 from committee.rule.outputs import Outputs
 from committee.run.sample_batch import SampleBatch
@@ -104,10 +104,60 @@ def test_a_flow_whose_samples_are_all_dropped_ends() -> None:
     assert [*queues.drop(first, [1])] == []
 
 
-def test_what_a_flow_cannot_score_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    queues = StageQueues(CASCADE, SPECS)
-    queues.add(numbered(0, 2))
-    batch = queues.take(0, 2)
-    (end,) = queues.give(batch, {"a": Outputs("logits", np.full((2, 3), np.nan))})
+def unusual(logits: Any, kind: str) -> Any:
+    """The largest logit; no number where the first is 7, an error where it is 8."""
+    if (logits[:, 0] == 8).any():
+        raise ZeroDivisionError("an 8")
+    return np.where(logits[:, 0] == 7, np.nan, logits.max(axis=1))
+
+
+@pytest.fixture
+def rule(monkeypatch: pytest.MonkeyPatch) -> Cascade:
+    monkeypatch.setitem(scores.CONFIDENCES, "unusual", unusual)
+    return Cascade.of(["a", ["b", "c"], "d"], [4.0, 4.0], confidence="unusual", combine="last")
+
+
+def outputs(rows: list[list[float]]) -> Outputs:
+    return Outputs("logits", np.array(rows, np.float32))
+
+
+def test_a_sample_that_cannot_be_scored_fails_alone(rule: Cascade) -> None:
+    queues = StageQueues(rule, SPECS, go_on=True)
+    queues.add(numbered(0, 6), keep_values=True)
+    first = outputs([[0, 5], [8, 0], [0, 1], [7, 0], [1, 0], [8, 0]])
+    (exits,) = queues.give(queues.take(0, 6), {"a": first})
+    assert exits.failed.keys() == {1, 3, 5}
+    assert exits.failed[1] == exits.failed[5] == "confidence 'unusual': ZeroDivisionError: an 8"
+    assert exits.failed[3] == "confidence 'unusual': NaN or infinite score"
+    assert exits.stayed.tolist() == [2, 4]
+    assert exits.decisions.rows(0).predicted == 1
+    # All that are left fail at the next stage, and are named by their rows of the flow.
+    late = {"b": first.rows(slice(0, 2)), "c": outputs([[8, 0], [7, 0]])}
+    (end,) = queues.give(queues.take(1, 6), late)
     assert end.ended
-    assert isinstance(end.error, NotFiniteError)
+    assert end.failed.keys() == {2, 4}
+    assert end.decisions.rows(0).predicted == 1
+
+
+def test_what_failed_at_one_stage_is_not_told_again_at_one_that_scores_nobody(
+    rule: Cascade,
+) -> None:
+    queues = StageQueues(
+        Cascade.of(["a", ["b", "c"], "d"], [4.0, np.inf], confidence="unusual", combine="last"),
+        SPECS,
+        go_on=True,
+    )
+    queues.add(numbered(0, 3))
+    (exits,) = queues.give(queues.take(0, 3), {"a": outputs([[8, 0], [0, 1], [0, 2]])})
+    assert exits.failed.keys() == {0}
+    two = outputs([[0, 1], [0, 2]])
+    (exits,) = queues.give(queues.take(1, 3), {"b": two, "c": two})
+    assert not exits.failed
+    assert exits.stayed.tolist() == [1, 2]
+
+
+def test_without_going_on_what_cannot_be_scored_is_raised(rule: Cascade) -> None:
+    queues = StageQueues(rule, SPECS)
+    queues.add(numbered(0, 2))
+    with pytest.raises(ZeroDivisionError):
+        list(queues.give(queues.take(0, 2), {"a": outputs([[8, 0], [0, 1]])}))

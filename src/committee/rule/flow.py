@@ -69,6 +69,8 @@ class Decisions:
 
 
 Answers = Mapping[str, Outputs]
+# From outputs by model, and the names of combination and confidence, to both for each sample.
+Scoring = Callable[[Answers, str, str, Eager], tuple[Outputs, Array]]
 Flow = Generator[Request, Answers, Decisions]
 
 
@@ -113,7 +115,13 @@ def exits(scores: float | Array, threshold: float) -> bool | Array:
     return scores >= threshold
 
 
-def decide(rule: Rule, samples: int, xp: Eager = NUMPY, keep_values: bool = False) -> Flow:
+def decide(
+    rule: Rule,
+    samples: int,
+    xp: Eager = NUMPY,
+    keep_values: bool = False,
+    scoring: Scoring = combine_and_score,
+) -> Flow:
     """Decide for ``samples`` samples; see the module's text for how it is driven.
 
     Outputs that come in are calibrated here, so that no driver has to.
@@ -123,6 +131,7 @@ def decide(rule: Rule, samples: int, xp: Eager = NUMPY, keep_values: bool = Fals
         samples: How many samples there are; requests name them 0 … samples - 1.
         xp: Namespace of the outputs that come in.
         keep_values: Return the combinations at the exits too.
+        scoring: Combines and scores; another gives the same, but may let samples fail.
 
     Yields:
         Requests; each is to be answered with the outputs of its models, by name, their rows in the
@@ -145,7 +154,7 @@ def decide(rule: Rule, samples: int, xp: Eager = NUMPY, keep_values: bool = Fals
         if stage.threshold == math.inf:
             continue  # nobody exits
         combine = combine or usual_combine({each.kind for each in ran.values()})
-        combination, scores = combine_and_score(ran, combine, rule.confidence, xp)
+        combination, scores = scoring(ran, combine, rule.confidence, xp)
         staying = xp.where_true(~exits(scores, stage.threshold))
         if 0 < len(rows) == len(staying):
             continue

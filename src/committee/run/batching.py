@@ -23,7 +23,7 @@ from committee.rule.cascade import Cascade
 from committee.rule.flow import Decisions, joined_decisions
 from committee.rule.outputs import Outputs, joined
 from committee.run.sample_batch import SampleBatch
-from committee.run.stage_queues import StageBatch, StageQueues
+from committee.run.stage_queues import Exits, StageBatch, StageQueues
 from committee.spec.model import ModelSpec
 from committee.spec.recipe import Recipe
 
@@ -131,8 +131,8 @@ class Gathering:
         run: Runs a model.
         batch_size: Samples that run together.
         executor: Prepares samples for later stages.
-        go_on: Whether a sample on which a model fails does not end the work, until one fails on
-            sixteen in a row.
+        go_on: Whether a sample on which a model or the confidence fails does not end the work,
+            until one fails on sixteen in a row.
     """
 
     def __init__(
@@ -147,7 +147,8 @@ class Gathering:
         self._cascade, self._run, self._batch_size = cascade, run, batch_size
         self._recipes = {name: spec.preprocessing for name, spec in specs.items()}
         self._streaks = {name: Streak() for name in specs} if go_on else {}
-        self._new_queues = partial(StageQueues, cascade, specs, executor)
+        self._scores = Streak()
+        self._new_queues = partial(StageQueues, cascade, specs, executor, go_on)
         self._begin()
 
     def _begin(self) -> None:
@@ -191,10 +192,17 @@ class Gathering:
             # It runs no further stage.
             tuple(self._queues.drop(first, [row]))
         for exits in self._queues.give(batch, made.outputs):
-            if exits.error is not None:
-                raise exits.error
+            self._count(exits)
+            for row, reason in exits.failed.items():
+                self._failed[exits.first + row] = reason
             if exits.ended and exits.decisions is not None:
                 self._decided[exits.first] = exits.decisions
+
+    def _count(self, exits: Exits) -> None:
+        """End the work if too many samples in a row could not be scored."""
+        for row in exits.reached.tolist() if exits.failed else [-1]:
+            if self._scores.adds(exits.failed.get(row, "")):
+                raise self._scores.error(f"confidence {self._cascade.confidence!r}", KEPT)
 
     def _outputs(self, batch: StageBatch) -> StageOutputs:
         if self._streaks:

@@ -16,11 +16,14 @@ from typing import NamedTuple
 import numpy as np
 
 from committee.arrays import Array
+from committee.models.failures import reason_of
 from committee.models.inputs import ModelInputs
+from committee.rule.agreement import combine_and_score
 from committee.rule.cascade import Cascade
 from committee.rule.flow import Answers, Decisions, Flow, Request, Rule, decide
 from committee.rule.outputs import joined
 from committee.run.sample_batch import SampleBatch, joined_inputs
+from committee.run.scoring import ScoringInParts
 from committee.spec.model import ModelSpec
 from committee.spec.recipe import Recipe
 
@@ -36,12 +39,14 @@ class _Waiting:
         todo: Rows of the batch that were not taken yet, rising.
         running: How many batches under way hold some of its rows.
         answers: Rows of the batch and their outputs by model.
+        scoring: How the flow scores, if samples on which that fails do so alone.
     """
 
     first: int
     flow: Flow
     request: Request
     batch: SampleBatch
+    scoring: ScoringInParts | None = None
     dropped: set[int] = field(default_factory=set)
     todo: Array = field(init=False)
     running: int = 0
@@ -55,6 +60,11 @@ class _Waiting:
         if not self.dropped:
             return rows
         return rows[~np.isin(self.request.rows[rows], list(self.dropped))]
+
+    def unscored(self) -> dict[int, str]:
+        """Return why samples could not be scored now, by row of the flow."""
+        failed = {} if self.scoring is None else self.scoring.taken()
+        return {self.request.rows.item(row): reason for row, reason in failed.items()}
 
     def joined_answers(self) -> Answers:
         """Return the outputs for all rows, those that were not run with the outputs of another."""
@@ -132,7 +142,7 @@ class Exits:
         stayed: Those of them that wait at the next stage.
         decisions: Decisions on the samples of the flow so far; None if none exited yet.
         ended: True if no sample of the flow waits any more.
-        error: Why the flow cannot go on.
+        failed: Why samples failed, by row of the flow; their decisions mean nothing.
     """
 
     first: int
@@ -141,7 +151,7 @@ class Exits:
     stayed: Array
     decisions: Decisions | None
     ended: bool
-    error: Exception | None = None
+    failed: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def rows(self) -> Array:
@@ -161,12 +171,17 @@ class StageQueues:
         specs: Its models, by name.
         executor: Prepares samples that stay for the stage that they wait at; None leaves it to
             the driver.
+        go_on: Whether a sample that cannot be scored fails alone; else that is raised.
     """
 
     def __init__(
-        self, cascade: Cascade, specs: Mapping[str, ModelSpec], executor: Executor | None = None
+        self,
+        cascade: Cascade,
+        specs: Mapping[str, ModelSpec],
+        executor: Executor | None = None,
+        go_on: bool = False,
     ) -> None:
-        self._cascade, self._executor = cascade, executor
+        self._cascade, self._executor, self._go_on = cascade, executor, go_on
         self._recipes = {name: spec.preprocessing for name, spec in specs.items()}
         self._later = recipes_from(cascade, specs)
         self._queues: list[deque[_Waiting]] = [deque() for _ in cascade.stages]
@@ -190,8 +205,14 @@ class StageQueues:
             keep_values: Return the combinations at the exits too.
         """
         first = int(self._reached[0])
-        flow = decide(rule or self._cascade, len(batch), keep_values=keep_values)
-        self._wait(_Waiting(first, flow, next(flow), batch))
+        scoring = ScoringInParts() if self._go_on else None
+        flow = decide(
+            rule or self._cascade,
+            len(batch),
+            keep_values=keep_values,
+            scoring=scoring or combine_and_score,
+        )
+        self._wait(_Waiting(first, flow, next(flow), batch, scoring))
         return first
 
     def waiting(self, stage: int) -> int:
@@ -277,20 +298,23 @@ class StageQueues:
         try:
             request = each.flow.send(each.joined_answers())
         except StopIteration as end:
-            yield Exits(each.first, stage, rows, rows[:0], end.value, True)
+            yield Exits(each.first, stage, rows, rows[:0], end.value, True, each.unscored())
             return
-        except Exception as error:  # a confidence may be anybody's code
-            yield Exits(each.first, stage, rows, rows[:0], None, True, error)
+        except Exception as error:  # of all samples
+            if not self._go_on:
+                raise
+            failed = dict.fromkeys(rows.tolist(), reason_of(error))
+            yield Exits(each.first, stage, rows, rows[:0], None, True, failed)
             return
-        ended = not self._go_on(each, request)
-        yield Exits(each.first, stage, rows, request.rows, request.made, ended)
+        ended = not self._follow(each, request)
+        yield Exits(each.first, stage, rows, request.rows, request.made, ended, each.unscored())
 
-    def _go_on(self, each: _Waiting, request: Request) -> bool:
+    def _follow(self, each: _Waiting, request: Request) -> bool:
         """Let the samples that stay wait at the next stage; return True if there are any."""
         # Rows of both rise, and those of the next request are some of these.
         stay = np.searchsorted(each.request.rows, request.rows)
         batch = each.batch.only(stay, self._later[request.stage])
-        following = _Waiting(each.first, each.flow, request, batch, each.dropped)
+        following = _Waiting(each.first, each.flow, request, batch, each.scoring, each.dropped)
         if not len(following.todo):
             each.flow.close()
             return False

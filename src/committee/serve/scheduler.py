@@ -21,7 +21,6 @@ import msgspec
 
 from committee.arrays import Array
 from committee.errors import RequestError
-from committee.models.failures import reason_of
 from committee.models.inputs import RawSamples
 from committee.rule.flow import Decisions
 from committee.run.decision import Decision
@@ -394,9 +393,8 @@ class Scheduler:
 
     def _answer_all(self, exits: Exits, news: _News) -> None:
         tickets, decisions = self._flows[exits.first].tickets, exits.decisions
-        if exits.error is not None:
-            for row in exits.reached.tolist():
-                self._fail(tickets[row], exits.stage, reason_of(exits.error), news)
+        for row, reason in exits.failed.items():
+            self._fail(tickets[row], exits.stage, reason, news)
         if decisions is None:
             return
         rows = exits.rows

@@ -93,7 +93,7 @@ class ModelStages:
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
-        self._queues = StageQueues(runner.cascade, runner.specs)
+        self._queues = StageQueues(runner.cascade, runner.specs, go_on=True)
         self._recipes = {name: spec.preprocessing for name, spec in runner.specs.items()}
         self._rules = [limited(runner.cascade, stage) for stage in range(self.queues)]
         self.waiting, self.next_flow = self._queues.waiting, self._queues.next_flow
