@@ -15,7 +15,7 @@ SOURCES := timm==1.0.31 torchvision==0.28.0 \
 	pytorchvideo==0.1.5 fvcore==0.1.5.post20221221 iopath==0.1.10
 
 # Every extra of pyproject.toml.
-EXTRAS := .[all,torch,timm,torchvision,transformers,export,sklearn,hub,datasets,video,pytorchvideo,serve,grpc,tracing]
+EXTRAS := .[all,torch,timm,torchvision,transformers,export,sklearn,hub,datasets,video,pytorchvideo,serve,grpc,tracing,ray]
 
 .PHONY: fuzz node node-if-there demo imagenet test test-lowest lint bench bench-search \
 	bench-search-large bench-imagenet bench-promises bench-alarms bench-rivals bench-predict bench-import bench-run \

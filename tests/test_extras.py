@@ -24,6 +24,7 @@ EXTRAS = (
     "serve",
     "grpc",
     "tracing",
+    "ray",
     "all",
 )
 

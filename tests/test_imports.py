@@ -53,6 +53,7 @@ ROOMS = (
     {"report"},
     {"serve"},
     {"study"},
+    {"scale"},
     {"segment"},
     {"__init__"},
     {"cli"},

@@ -12,7 +12,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 
 def pinned(text: str, sign: str) -> tuple[str, tuple[int, ...]]:
     """Name and version of a requirement; zeros at the end of a version say nothing."""
-    name, version = re.fullmatch(rf"([\w.-]+){sign}([\d.]+)", text).groups()
+    name, version = re.fullmatch(rf"([\w.-]+)(?:\[.*\])?{sign}([\d.]+)", text).groups()
     numbers = [int(number) for number in version.split(".")]
     while numbers[-1] == 0:
         numbers.pop()

@@ -18,6 +18,7 @@ CommitteeError
 ├── ModelError              a model cannot be loaded, or its outputs have the wrong shape
 ├── ExportError             a cascade cannot be exported, or an export was altered
 ├── UntrustedCodeError      a file asks to run code that the user has not named
+├── ClusterError            a Ray cluster cannot be joined, or a job ended there
 ├── TooLargeError           a search would not end, or not fit into memory
 ├── MissingExtraError       an optional dependency is not installed
 ├── Unsupported             a pool lacks what an analysis needs
@@ -127,6 +128,10 @@ class ExportError(CommitteeError, ValueError):
 
 class UntrustedCodeError(CommitteeError):
     """A file asks to run code that the user has not named."""
+
+
+class ClusterError(CommitteeError):
+    """A Ray cluster cannot be joined, or lacks what a job needs, or a job ended there."""
 
 
 class TooLargeError(CommitteeError, ValueError):

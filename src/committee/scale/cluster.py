@@ -1,0 +1,207 @@
+"""Ray: joined, or started on this machine; what fails there in one line."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from committee.errors import ClusterError, CommitteeError, needing
+from committee.text import brief, first_line
+from committee.version import __version__
+
+OLDEST = (2, 60)
+# Seconds in which a host answers. Ray itself waits for minutes.
+_PATIENCE = 5.0
+_AGAIN = "Run the same command again: what is done stays"
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A Ray that runs.
+
+    Args:
+        address: Where it was joined; empty if it was started here, and ends with the job.
+        nodes: How many machines it has now.
+        cpus: How many processors they have.
+        gpus: How many GPUs they have.
+    """
+
+    address: str
+    nodes: int
+    cpus: float
+    gpus: float
+
+
+@contextmanager
+def connect(address: str | None = None) -> Iterator[Cluster]:
+    """Join a Ray cluster, or start Ray on this machine; what was started here ends afterwards.
+
+    Errors of Ray inside the block become one line; see :func:`one_line`.
+
+    Args:
+        address: ``auto`` or ``HOST:PORT`` of the cluster. None joins the one that ``RAY_ADDRESS``
+            names, as in a submitted job, and without it starts Ray here. A Ray that this process
+            has joined already is used as it is.
+
+    Raises:
+        MissingExtraError: If Ray is not installed.
+        ClusterError: If Ray is too old or cannot be joined, or its workers lack this package.
+    """
+    ray = _ray()
+    own = not ray.is_initialized()
+    where = address or os.environ.get("RAY_ADDRESS") or "local"
+    try:
+        if own:
+            _start(ray, where)
+        with one_line():
+            if own and where != "local":
+                _check_workers(ray)
+            have = ray.cluster_resources()
+            alive = sum(bool(node["Alive"]) for node in ray.nodes())
+            there = "" if own and where == "local" else ray.get_runtime_context().gcs_address
+            yield Cluster(there, alive, have.get("CPU", 0.0), have.get("GPU", 0.0))
+    finally:
+        if own:
+            ray.shutdown()
+
+
+@contextmanager
+def one_line() -> Iterator[None]:
+    """Turn what Ray raises inside into one line."""
+    try:
+        yield
+    except Exception as error:
+        told = _told(error)
+        if told is None:
+            raise
+        raise told from error
+
+
+def _ray() -> Any:
+    """Return Ray, if it is new enough; it reports to nobody, and says only what has failed."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    with needing("--on ray", "ray", "ray"):
+        import ray
+    found = re.match(r"(\d+)\.(\d+)", ray.__version__)
+    if found is not None and (int(found[1]), int(found[2])) < OLDEST:
+        oldest = ".".join(map(str, OLDEST))
+        raise ClusterError(
+            f"--on ray: Ray {ray.__version__} is installed, and {oldest} is the oldest that works. "
+            f'Install it with: pip install "ray[data,serve]>={oldest}"'
+        )
+    return ray
+
+
+def _start(ray: Any, where: str) -> None:
+    _check_reachable(where)
+    options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    if where == "local":
+        options["include_dashboard"] = False
+    try:
+        ray.init(where, **options)
+    except Exception as error:
+        if where == "auto":
+            raise ClusterError(
+                "--address auto: no Ray runs on this machine. Start it with: ray start --head; "
+                "or name another place, HOST:PORT; or leave --address out, and Ray is started here"
+            ) from error
+        what = "Ray cannot be started here" if where == "local" else f"Ray at {where}"
+        raise ClusterError(f"{what}: {_reason(error)}") from error
+
+
+def _check_reachable(where: str) -> None:
+    """Refuse at once what Ray would try for minutes."""
+    if where in ("local", "auto"):
+        return
+    host, colon, port = where.rpartition(":")
+    if "://" in where:
+        raise ClusterError(
+            f"--address {where}: a job must start inside the cluster. Submit it: ray job submit "
+            "--address http://HOST:8265 -- committee ...; or name HOST:PORT from one of its nodes"
+        )
+    if not (colon and host and port.isdigit()):
+        raise ClusterError(f"--address {where}: must be auto or HOST:PORT, as in 10.0.0.1:6379")
+    try:
+        socket.create_connection((host, int(port)), _PATIENCE).close()
+    except (OSError, OverflowError) as error:
+        raise ClusterError(
+            f"--address {where}: nothing answers there ({error}). Is that the node on which "
+            "`ray start --head` ran, is 6379 the port, and may this machine reach it?"
+        ) from None
+
+
+def _check_workers(ray: Any) -> None:
+    """Refuse a cluster whose workers have another version of this package, or none."""
+
+    def version() -> str:  # inside, so that it travels by value: the worker may not know us
+        try:
+            from committee.version import __version__ as found
+        except ImportError:
+            return ""
+        return found
+
+    found = ray.get(ray.remote(num_cpus=0)(version).remote())
+    if found != __version__:
+        there = f"committee {found}" if found else "no committee"
+        raise ClusterError(
+            f"--on ray: the workers of this cluster have {there}, and this is {__version__}. "
+            "Install the same in their image, with the packages that the models need"
+        )
+
+
+def _told(error: BaseException) -> CommitteeError | None:
+    """Return an error in one line; None if Ray has nothing to do with it."""
+    from ray import exceptions as ray
+
+    chain = _chain(error)
+    for each in chain:
+        if isinstance(each, CommitteeError):
+            return each if not isinstance(each, ray.RayError) else _plain(each)
+    found = next((each for each in chain if isinstance(each, ray.RayError)), None)
+    if found is None:
+        return None
+    if isinstance(found, ray.OutOfMemoryError) or "OutOfMemory" in str(found):
+        return ClusterError(
+            "--on ray: a worker was ended because its node ran out of memory. Let fewer models "
+            "share a node (--actors), take smaller batches (--batch-size), or larger nodes. "
+            + _AGAIN
+        )
+    if isinstance(found, ray.OutOfDiskError) or "No space left on device" in str(found):
+        return ClusterError(
+            "--on ray: the disk of a node is full, and Ray spills to it. Free some, or point Ray "
+            f"elsewhere: ray start --object-spilling-directory. {_AGAIN}"
+        )
+    return ClusterError(f"--on ray: {_reason(found)}. {_AGAIN}; --debug shows all of it")
+
+
+def _chain(error: BaseException | None) -> list[BaseException]:
+    """Return an error and its causes, those that a worker raised included."""
+    found: list[BaseException] = []
+    while error is not None and error not in found:
+        found.append(error)
+        error = getattr(error, "cause", None) or error.__cause__ or error.__context__
+    return found
+
+
+def _plain(error: CommitteeError) -> CommitteeError:
+    """Return what a worker raised without what Ray has put around it."""
+    cause = getattr(error, "cause", None)
+    return cause if isinstance(cause, CommitteeError) else ClusterError(_reason(error))
+
+
+def _reason(error: BaseException) -> str:
+    """Return what an error says in one line; of one that a worker raised, what that one says."""
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, BaseException):
+        return brief(first_line(cause), 300).rstrip(".")
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # Tracebacks end with what happened.
+    told = lines[-1] if lines and "Traceback" in str(error) else first_line(error)
+    return brief(told, 300).rstrip(".")
