@@ -7,6 +7,8 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -37,11 +39,11 @@ from pathlib import Path
 import numpy as np
 
 HERE = Path(__file__).parent
-while (HERE / "closed").exists():
-    (HERE / "loading").write_text(str(os.getpid()))
-    time.sleep(0.002)
 
 def _model():
+    while (HERE / "closed").exists():
+        (HERE / "loading").write_text(str(os.getpid()))
+        time.sleep(0.002)
     def run(batch):
         said = np.rint(batch.reshape(len(batch), -1)[:, 0] * 127.5 + 127.5)
         if (said == 9).any():
@@ -239,6 +241,35 @@ def test_a_signal_while_the_cascade_is_loaded_counts_afterwards(world: World) ->
         done.result()
         until(lambda: "serving one, version" in running.notes)
         assert world.ask(0).status_code == 200
+
+
+def test_sigterm_ends_a_server_that_loads(world: World) -> None:
+    (world.folder / "closed").touch()
+    words = ["serve", str(world.file), "--port", "0", *world.options]
+    with subprocess.Popen(
+        [sys.executable, "-m", "committee", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        try:
+            until((world.folder / "loading").exists)
+            process.send_signal(signal.SIGTERM)
+            assert process.communicate(timeout=60) == (b"", b"")
+            assert process.returncode == 0
+        finally:
+            process.kill()
+
+
+def test_sigterm_ends_a_server_that_swaps_in_another_cascade(world: World) -> None:
+    with world.serving() as running:
+        (world.folder / "closed").touch()
+        running.signal(signal.SIGHUP)
+        until((world.folder / "loading").exists)
+        held = world.held()
+        running.signal()
+        until(lambda: world.get("/v2/health/ready").status_code == 503)
+        world.open()
+        assert held.result().status_code == 200
+        assert running.ended() == 0
+        assert "Traceback" not in running.notes
 
 
 def test_headers_that_wait_behind_another_request_have_a_limit(world: World) -> None:

@@ -21,6 +21,7 @@ from committee.errors import CascadeError
 from committee.models.failures import reason_of
 from committee.run.runner import Runner
 from committee.serve.app import make_app
+from committee.serve.daemon import leave
 from committee.serve.edge import Edge, Log, log_line
 from committee.serve.grpc import grpc_server
 from committee.serve.observing import observers_of
@@ -69,6 +70,7 @@ def run_server(
     finally:
         if tracing is not None:
             tracing.close()
+    leave()
 
 
 async def _serve(

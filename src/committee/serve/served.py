@@ -14,6 +14,7 @@ from committee.errors import RequestError
 from committee.models.inputs import RawSamples
 from committee.rule.cascade import Cascade
 from committee.run.runner import Runner
+from committee.serve.daemon import in_daemon
 from committee.serve.exit_counts import ExitCounts
 from committee.serve.observers import Observer
 from committee.serve.samples import SampleReader
@@ -175,7 +176,7 @@ class Serving:
             CommitteeError: If it cannot be loaded; the one before goes on.
         """
         async with self._swapping:
-            served = await asyncio.to_thread(self._loaded)
+            served = await in_daemon("load", self._loaded)
             served.scheduler.start()
             before, self.current = self.current, served
         if before is not None:

@@ -9,12 +9,10 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -24,12 +22,12 @@ from committee.reading import plain
 from committee.rule.certificate import CertificateRecord
 from committee.run.decision import Decision
 from committee.run.runner import Runner
+from committee.serve.daemon import in_daemon
 from committee.serve.metrics import Metrics
 from committee.serve.observers import Observer
 from committee.serve.settings import ShadowSettings
 from committee.text import csv_text, first_line
 
-T = TypeVar("T")
 # Samples that wait for the reference; beyond these new ones are left out.
 _WAITING = 256
 # Samples that the reference decides at once: a request that comes meanwhile waits for no more.
@@ -112,7 +110,7 @@ class Shadow(Observer):
         for sample, made in taken:
             try:
                 async with asyncio.timeout(_PATIENCE):
-                    found = await _in_daemon(watch.reference, sample)
+                    found = await in_daemon("shadow", watch.reference, sample)
             except TimeoutError:
                 watch.share = 0.0
                 watch.waiting.clear()
@@ -214,28 +212,6 @@ class _Watch(Observer):
     def agreement(self) -> AgreementNow:
         """What was counted says of the promise."""
         return agreement_now(self.samples, self.flips, self._record)
-
-
-async def _in_daemon(function: Callable[[Any], T], value: Any) -> T:
-    """Return what a function makes of a value, in a thread that the end of the process ends."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
-
-    def settle(settled: Callable[[Any], None], result: Any) -> None:
-        if not future.done():
-            settled(result)
-
-    def run() -> None:
-        settled: Callable[[Any], None] = future.set_result
-        try:
-            result: Any = function(value)
-        except Exception as error:
-            settled, result = future.set_exception, error
-        with suppress(RuntimeError):  # the loop has ended
-            loop.call_soon_threadsafe(settle, settled, result)
-
-    threading.Thread(target=run, name="committee-shadow", daemon=True).start()
-    return await future
 
 
 def _text(now: AgreementNow) -> str:
