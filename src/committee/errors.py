@@ -186,6 +186,7 @@ _MODULES = {
     "protobuf": "google.protobuf",
     "opentelemetry-api": "opentelemetry.trace",
     "opentelemetry-sdk": "opentelemetry.sdk",
+    "opentelemetry-exporter-otlp-proto-http": "opentelemetry.exporter.otlp.proto.http",
 }
 _TORCH = (
     "; where there is no GPU, first: "

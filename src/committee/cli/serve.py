@@ -109,7 +109,7 @@ def serve(
         str | None,
         typer.Option(
             metavar="EXPORTER",
-            help="Write spans of OpenTelemetry: console, or an exporter that is installed.",
+            help="Write spans of OpenTelemetry: console, otlp, or any exporter that is installed.",
         ),
     ] = None,
     alpha: opt.Alpha = ALPHA,

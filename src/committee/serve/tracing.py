@@ -76,11 +76,12 @@ def tracing_to(exporter: str) -> Tracing:
     """Return what writes spans to an exporter.
 
     Args:
-        exporter: ``console`` for standard error, or the name of one that is installed, such as
-            ``otlp_proto_http``; the variables OTEL_... of the environment say the rest.
+        exporter: ``console`` for standard error; ``otlp`` for OTLP over HTTP, to where
+            OTEL_EXPORTER_OTLP_ENDPOINT says, or a collector on this machine; or the name of
+            another that is installed. The variables OTEL_... of the environment say the rest.
 
     Raises:
-        MissingExtraError: If OpenTelemetry is not installed.
+        MissingExtraError: If OpenTelemetry, or the exporter of OTLP, is not installed.
         UnknownNameError: If no such exporter is.
     """
     with needing("--trace", "opentelemetry-sdk", "tracing"):
@@ -91,13 +92,20 @@ def tracing_to(exporter: str) -> Tracing:
             ConsoleSpanExporter,
             SimpleSpanProcessor,
         )
-    provider = TracerProvider(resource=Resource.create({"service.name": "committee"}))
+    own = Resource.create()
+    if str(own.attributes.get("service.name")).startswith("unknown_service"):
+        own = own.merge(Resource({"service.name": "committee"}))
+    provider = TracerProvider(resource=own)
     if exporter == "console":
-        own = ConsoleSpanExporter(out=sys.stderr)
-        provider.add_span_processor(SimpleSpanProcessor(own))
+        provider.add_span_processor(SimpleSpanProcessor(ConsoleSpanExporter(out=sys.stderr)))
+        return Tracing(provider)
+    if exporter == "otlp":
+        with needing("--trace otlp", "opentelemetry-exporter-otlp-proto-http", "tracing"):
+            from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
         return Tracing(provider)
     known = {each.name: each for each in entry_points(group=_GROUP)}
     if exporter not in known:
-        raise UnknownNameError.of("--trace", "exporter", exporter, {"console", *known})
+        raise UnknownNameError.of("--trace", "exporter", exporter, {"console", "otlp", *known})
     provider.add_span_processor(BatchSpanProcessor(known[exporter].load()()))
     return Tracing(provider)
