@@ -27,6 +27,12 @@ def differ(costs: Iterable[SampleCost]) -> bool:
     return any(isinstance(each, np.ndarray) for each in costs)
 
 
+def alike(costs: Sequence[SampleCost]) -> list[float] | None:
+    """Return costs as numbers if all samples cost the same; None if some differ."""
+    numbers = [each for each in costs if not isinstance(each, np.ndarray)]
+    return numbers if len(numbers) == len(costs) else None
+
+
 def _total(costs: Iterable[SampleCost]) -> SampleCost:
     """Return what one sample costs in all of several models."""
     numbers: list[float] = []

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,15 +13,21 @@ import numpy as np
 from committee.arrays import Array
 from committee.errors import CascadeError, MisalignedError, UnknownNameError
 from committee.pool.comparison import identity_of, shared_samples
-from committee.pool.costs import SampleCost, costs_of_stages, mean_cost, worst_cost
+from committee.pool.costs import SampleCost, alike, costs_of_stages, mean_cost, worst_cost
 from committee.pool.identity import shared_note
-from committee.pool.intervals import CONFIDENCE_LEVEL, Estimate, wilson_interval
+from committee.pool.intervals import (
+    CONFIDENCE_LEVEL,
+    Estimate,
+    counted_estimate,
+    wilson_interval,
+)
 from committee.pool.metrics import TOP_1, Metric, check_metric
-from committee.pool.pool import Pool
+from committee.pool.order_statistics import order_statistics, summed
+from committee.pool.pool import Made, Pool
 from committee.pool.prefixes import PrefixSource, prefixes_of
 from committee.pool.table import Column, Table
 from committee.rule.cascade import Cascade
-from committee.rule.expected import Expected
+from committee.rule.expected import Expected, StageExits, counts_between, edge_ranks
 from committee.rule.flow import Answers, Decisions, Request, decide, drive
 from committee.rule.origin import Promised
 from committee.rule.outputs import WITH_CONFIDENCE, Outputs
@@ -151,10 +158,35 @@ def evaluate(
     unit = unit or pool.costs.unit()
     costs = stage_costs(cascade, pool, unit)
     source = source_of(cascade, pool, metric)
+    if source.counted and (numbers := alike(costs)) is not None:
+        counts = summed(source.each(partial(_count_exits, cascade)))
+        return counted_evaluation(source, unit, numbers, counts)
     stages, values = exits_of(cascade, source)
     exits = np.bincount(stages, minlength=len(cascade.stages))
     estimate = source.estimate(source.per_sample(values))
     return evaluation_of(source, unit, costs, mean_cost(costs, stages), exits, estimate)
+
+
+def _count_exits(cascade: Cascade, source: PrefixSource) -> Array:
+    return exit_counts(*exits_of(cascade, source), len(cascade.stages))
+
+
+def exit_counts(stages: Array, values: Array, most: int) -> Array:
+    """Return how many samples score 0 and 1 at each stage of exit, shape (most, 2), int64.
+
+    Such counts add up over the shards of a pool.
+    """
+    cells = 2 * stages + values.astype(np.int64)
+    return np.bincount(cells, minlength=2 * most).reshape(most, 2)
+
+
+def counted_evaluation(
+    source: PrefixSource, unit: str, costs: Sequence[float], counts: Array
+) -> Evaluation:
+    """Return an evaluation from the counts of :func:`exit_counts`, where all samples cost alike."""
+    exits = counts.sum(axis=1)
+    estimate = counted_estimate(int(counts[:, 1].sum()), int(exits.sum()))
+    return evaluation_of(source, unit, costs, average_cost(costs, exits), exits, estimate)
 
 
 def source_of(cascade: Cascade, pool: Pool, metric: Metric | None = None) -> PrefixSource:
@@ -186,10 +218,47 @@ def exits_of(cascade: Cascade, source: PrefixSource) -> tuple[Array, Array]:
 
 def with_expected(cascade: Cascade, pool: Pool, metric: Metric | None = None) -> Cascade:
     """Return a cascade whose file says where the samples of a pool exit, for alarms."""
-    made, _ = _decided(cascade, source_of(cascade, pool, metric))
+    source = source_of(cascade, pool, metric)
     counted_by = cascade.rule_fingerprint, pool.samples.split
-    expected = Expected.of(*counted_by, made.stage, made.score, len(cascade.stages))
+    if source.by_row:
+        made, _ = _decided(cascade, source)
+        expected = Expected.of(*counted_by, made.stage, made.score, len(cascade.stages))
+    else:
+        expected = Expected(*counted_by, _exits_of_shards(cascade, source))
     return replace(cascade, expected=expected)
+
+
+def _exits_of_shards(cascade: Cascade, source: PrefixSource) -> tuple[StageExits, ...]:
+    """Return the exits at each stage by score, counted over all shards."""
+
+    def finite(function: Callable[[Iterable[Array]], Made]) -> Iterator[Made]:
+        return source.each(partial(_of_finite, cascade, function))
+
+    ranked = order_statistics(finite, edge_ranks)
+    edges = [np.unique(own.values) for own in ranked]
+    counts = summed(source.each(partial(_count_between, cascade, edges)))
+    ends = np.cumsum([len(own) + 1 for own in edges])[:-1]
+    return tuple(
+        StageExits(tuple(own.tolist()), tuple(each.tolist()))
+        for own, each in zip(edges, np.split(counts, ends), strict=True)
+    )
+
+
+def _scores_at_exit(cascade: Cascade, source: PrefixSource) -> list[Array]:
+    """Return the scores of the rows that exit at each stage, K arrays."""
+    made, _ = _decided(cascade, source)
+    return [made.score[made.stage == k] for k in range(len(cascade.stages))]
+
+
+def _of_finite(
+    cascade: Cascade, function: Callable[[Iterable[Array]], Made], source: PrefixSource
+) -> Made:
+    return function(own[np.isfinite(own)] for own in _scores_at_exit(cascade, source))
+
+
+def _count_between(cascade: Cascade, edges: Sequence[Array], source: PrefixSource) -> Array:
+    scores = _scores_at_exit(cascade, source)
+    return np.concatenate([counts_between(*own) for own in zip(edges, scores, strict=True)])
 
 
 def _decided(cascade: Cascade, source: PrefixSource) -> tuple[Decisions, Array]:

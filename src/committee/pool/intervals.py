@@ -47,6 +47,11 @@ def wilson_interval(correct: int, samples: int) -> tuple[float, float]:
     return middle - half if correct else 0.0, middle + half if correct < samples else 1.0
 
 
+def counted_estimate(correct: int, samples: int) -> Estimate:
+    """Return the share of samples that are correct, with Wilson's interval."""
+    return Estimate(correct / samples, *wilson_interval(correct, samples), samples)
+
+
 def mean_interval(values: Array) -> Estimate:
     """Return the mean of some numbers with Student's interval; infinite for a single number."""
     from scipy.special import stdtrit
@@ -80,14 +85,25 @@ def paired_difference(correct: Array, other: Array) -> Estimate:
     >>> gain.value, round(gain.low, 3), round(gain.high, 3), gain.samples
     (0.25, 0.159, 0.331, 100)
     """
-    from scipy.special import ndtri
-
     # Booleans and unsigned integers cannot be subtracted.
     differences = np.asarray(correct, np.float64) - np.asarray(other, np.float64)
-    samples, total = len(differences), float(differences.sum())
-    middle = total / (samples + 2)
     # For values of 1 and 0 the squares count the samples on which the two differ.
-    spread = (float((differences**2).sum()) + 1) / (samples + 2) - middle**2
+    squares = float((differences**2).sum())
+    return difference_of_sums(float(differences.sum()), squares, len(differences))
+
+
+def difference_of_sums(total: float, squares: float, samples: int) -> Estimate:
+    """Return the same as :func:`paired_difference` from sums over samples.
+
+    Args:
+        total: Sum of the differences.
+        squares: Sum of their squares.
+        samples: How many there are.
+    """
+    from scipy.special import ndtri
+
+    middle = total / (samples + 2)
+    spread = (squares + 1) / (samples + 2) - middle**2
     half = -float(ndtri((1 - CONFIDENCE_LEVEL) / 2)) * math.sqrt(spread / (samples + 2))
     low, high = max(middle - half, -1.0), min(middle + half, 1.0)
     return Estimate(total / samples, low, high, samples)
@@ -120,6 +136,19 @@ def weighted_mean(values: Array, weights: Array, least: float = 0.0) -> Estimate
     mean = total / samples
     half = -float(ndtri((1 - CONFIDENCE_LEVEL) / 2)) * math.sqrt(squares) / (samples + 2) / mean
     return Estimate(value, max(value - half, least), min(value + half, 1.0), samples)
+
+
+def chance_of(gained: int, lost: int, samples: int) -> tuple[float, float] | None:
+    """Return a difference of shares and its spread if chance alone may explain it, else None.
+
+    Args:
+        gained: Samples that only the first has correct.
+        lost: Samples that only the second has.
+        samples: How many there are in all.
+    """
+    if by_chance(gained, lost) <= 0.05:
+        return None
+    return (gained - lost) / samples, 2 * math.sqrt(gained + lost) / samples
 
 
 def by_chance(gained: int, lost: int) -> float:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -32,6 +32,8 @@ from committee.text import counted, human_cost, printable
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
+
+Made = TypeVar("Made")
 
 # What tab completion offers.
 _SHOWN = (
@@ -513,6 +515,10 @@ class Pool:
             raise CascadeError(
                 f"{what}: of {self.task.units} only scores and counts are kept, so {why}"
             )
+
+    def each(self, function: Callable[[Pool], Made]) -> Iterator[Made]:
+        """Yield what a function makes of each shard of the samples; this pool is one."""
+        yield function(self)
 
     def rows(self, index: Any, split: str) -> Pool:
         """Return the pool on some of the samples, as a split of its own.

@@ -9,21 +9,21 @@ the values of all samples amount to. A pool of a kind of its own registers its s
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, singledispatch
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 
 from committee.arrays import Array
 from committee.pool.intervals import (
     Estimate,
-    by_chance,
+    chance_of,
+    counted_estimate,
     mean_interval,
     paired_difference,
     weighted_mean,
-    wilson_interval,
 )
 from committee.pool.metrics import TOP_1, Exits, Metric, check_metric
 from committee.pool.pool import Pool
@@ -36,6 +36,7 @@ from committee.rule.scores import AGREEMENTS, score
 Stage = tuple[str, ...]
 StageSequence = tuple[Stage, ...]
 Key = tuple[str, ...]
+Made = TypeVar("Made")
 
 # Rows of a prefix that are computed at once.
 _ROWS = 4096
@@ -54,6 +55,8 @@ class PrefixSource(ABC):
 
     # True if the figure is the mean over rows of single numbers.
     additive: ClassVar[bool] = True
+    # False if the rows are in shards, which are opened one after another, and only sums are known.
+    by_row: ClassVar[bool] = True
 
     pool: Pool
     confidence: str
@@ -72,6 +75,20 @@ class PrefixSource(ABC):
     def by_top_1(self) -> bool:
         """True if the value of a sample is that of top-1, or a weight of its own times that."""
         return self.metric == TOP_1 or self.weights is not None
+
+    @property
+    def counted(self) -> bool:
+        """True if the figure is the share of samples that score 1; the others score 0."""
+        return self.additive and self.metric.counted
+
+    @property
+    def shards(self) -> int:
+        """How many shards the rows are in."""
+        return 1
+
+    def each(self, function: Callable[[PrefixSource], Made]) -> Iterator[Made]:
+        """Yield what a function makes of the prefixes of each shard; these are of one."""
+        yield function(self)
 
     def key(self, models: Sequence[str]) -> Key:
         """Return the prefix of these models, oldest first: those on which it depends."""
@@ -226,8 +243,7 @@ class StoredPrefixes(PrefixSource):
         if not self.metric.counted:
             known = mean_interval(values)
             return known if len(values) > 1 else replace(known, low=known.value, high=known.value)
-        correct, samples = int(values.sum(dtype=np.int64)), len(values)
-        return Estimate(correct / samples, *wilson_interval(correct, samples), samples)
+        return counted_estimate(int(values.sum(dtype=np.int64)), len(values))
 
     def difference(self, values: Sequence[Array], others: Sequence[Array]) -> Estimate:
         """See :class:`PrefixSource`."""
@@ -241,9 +257,7 @@ class StoredPrefixes(PrefixSource):
     def within_chance(self, low: Array, high: Array) -> tuple[float, float] | None:
         """See :class:`PrefixSource`; at a level of 5 % by McNemar's test."""
         gained, lost = int((high > low).sum()), int((low > high).sum())
-        if not self.metric.counted or by_chance(gained, lost) <= 0.05:
-            return None
-        return (gained - lost) / len(low), 2 * np.sqrt(gained + lost) / len(low)
+        return chance_of(gained, lost, len(low)) if self.metric.counted else None
 
 
 @singledispatch

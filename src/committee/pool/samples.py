@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
 
@@ -210,3 +210,37 @@ class Samples:
     def classes_fingerprint(self) -> str:
         """Return a fingerprint of the names of the classes in order."""
         return fingerprint(self.classes)
+
+
+@dataclass(frozen=True, eq=False)
+class CountedSamples(Samples):
+    """Samples whose ids are not kept, because they are many; whoever made this checked them.
+
+    Args:
+        count: How many there are.
+        contents: A fingerprint of what they are, in order.
+    """
+
+    count: int = field(kw_only=True)
+    contents: str = field(kw_only=True)
+
+    def __post_init__(self) -> None:
+        pass
+
+    def __len__(self) -> int:
+        return self.count
+
+    @property
+    def fingerprint(self) -> str:
+        """See :class:`Samples`."""
+        return self.contents
+
+    @property
+    def identity(self) -> str:
+        """See :class:`Samples`."""
+        return self.contents
+
+    @property
+    def labels_fingerprint(self) -> str:
+        """See :class:`Samples`."""
+        return "" if self.labels is None else self.contents

@@ -42,13 +42,27 @@ class StageExits:
     @classmethod
     def of(cls, scores: Array) -> StageExits:
         """Return the bins of some scores, shape (n,), between their quantiles."""
-        finite = scores[np.isfinite(scores)]
-        if not len(finite):
-            return cls((), (len(scores),))
-        shares = np.arange(1, _BINS) / _BINS
-        edges = np.unique(np.quantile(finite, shares, method="closest_observation"))
-        counts = np.bincount(np.searchsorted(edges, scores, side="right"), minlength=len(edges) + 1)
-        return cls(tuple(edges.tolist()), tuple(counts.tolist()))
+        finite = np.sort(scores[np.isfinite(scores)])
+        edges = np.unique(finite[edge_ranks(len(finite))])
+        return cls(tuple(edges.tolist()), tuple(counts_between(edges, scores).tolist()))
+
+
+def edge_ranks(scores: int) -> Array:
+    """Return the ranks, from 0, of the tenths of so many scores; none without scores.
+
+    Halfway between two ranks the odd one is taken, as in ``closest_observation`` of NumPy.
+    """
+    if not scores:
+        return np.empty(0, np.int64)
+    whole, rest = np.divmod(2 * scores * np.arange(1, _BINS) - 3 * _BINS, 2 * _BINS)
+    nearest: Array = whole + ((rest > 0) | (whole % 2 == 0))
+    return nearest.clip(0, scores - 1)
+
+
+def counts_between(edges: Array, scores: Array) -> Array:
+    """Return how many scores lie in each bin between rising edges, shape (edges + 1,)."""
+    bins = np.searchsorted(edges, scores, side="right")
+    return np.bincount(bins, minlength=len(edges) + 1)
 
 
 @dataclass(frozen=True)

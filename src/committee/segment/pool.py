@@ -217,9 +217,9 @@ def _sweep_tiles(source: _TilePrefixes, task: Sweep) -> tuple[list[Point], int]:
     front_cost, front_figure, cascades = np.empty(0), np.empty(0), 0
     for number, (sequence, prefixes) in enumerate(zip(task.sequences, task.keys, strict=True)):
         stage_costs = [costs_of_stages(sequence, each) for each in task.costs]
-        rows = [task.table.rows[key] for key in prefixes]
+        rows = np.array([task.table.rows[key] for key in prefixes])
         cascades += int(np.prod([float(task.table.widths[row]) + 1 for row in rows[:-1]]))
-        steps = [Step(np.empty(0), task.table.passed[row], 0) for row in rows]
+        steps = task.table.steps(rows)
         for surface, figures, within in _surfaces(source, task, prefixes, stage_costs):
             cost = surface.cost.ravel()
             index = np.flatnonzero(within & np.isfinite(figures))
@@ -248,14 +248,12 @@ def _surfaces(
 ) -> Iterator[tuple[Surface, Array, Array]]:
     """Yield the surfaces of one sequence, their figures, and which points keep the limits."""
     table, every = task.table, np.arange(len(source))
-    rows = [table.rows[key] for key in prefixes]
+    rows = np.array([table.rows[key] for key in prefixes])
     counts = [source.values(key, every) for key in prefixes]
 
     def steps(channel: int) -> list[Step]:
-        return [
-            Step(own[:, channel], table.passed[row], int(table.widths[row]))
-            for own, row in zip(counts, rows, strict=True)
-        ]
+        own = zip(table.steps(rows), counts, strict=True)
+        return [replace(step, values=each[:, channel]) for step, each in own]
 
     channels = [surfaces(steps(channel), costs[0]) for channel in range(counts[0].shape[1])]
     bounded = [surfaces(steps(0), each) for each in costs[1:]]

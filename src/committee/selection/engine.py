@@ -25,7 +25,8 @@ from committee.selection.approximations import compiled_part
 from committee.selection.options import SearchPlan
 from committee.selection.rules import Progress
 from committee.selection.sequences import within_bounds
-from committee.selection.statistics import PrefixTable, prefix_table
+from committee.selection.shard_counts import count_table
+from committee.selection.statistics import PrefixTable, Statistics, prefix_table
 from committee.selection.sweep import CLEARLY, Batch, Points, dominated, pareto_envelope, sweep
 from committee.selection.threads import executor_for
 
@@ -55,7 +56,7 @@ class Sweep:
         progress: See :data:`~committee.selection.rules.Progress`.
     """
 
-    table: PrefixTable
+    table: Statistics
     sequences: list[StageSequence]
     keys: list[list[Key]]
     costs: list[dict[str, SampleCost]]
@@ -83,7 +84,7 @@ class Candidates:
     """
 
     plan: SearchPlan
-    table: PrefixTable
+    table: Statistics
     sequences: list[StageSequence]
     points: list[Point]
     cascades: int
@@ -101,12 +102,16 @@ def search_sequences(
     sequences = sorted(within_bounds(pool, sequences, plan.worst_case), key=len)
     keys = [source.keys(sequence) for sequence in sequences]
     distinct = list(dict.fromkeys(key for each in keys for key in each))
-    check_memory(len(distinct), len(pool), plan.max_memory)
-    if known and _bytes(len(distinct) + len(known.rows), len(pool)) > plan.max_memory:
-        known = None
+    progress = _part(plan.progress, "prefixes")
+    table: Statistics
     with timed(seconds, "prefixes"):
-        progress = _part(plan.progress, "prefixes")
-        table = prefix_table(source, distinct, plan.grid, None, plan.threads, progress, known)
+        if source.by_row:
+            check_memory(len(distinct), len(pool), plan.max_memory)
+            if known and _bytes(len(distinct) + len(known.rows), len(pool)) > plan.max_memory:
+                known = None
+            table = prefix_table(source, distinct, plan.grid, None, plan.threads, progress, known)
+        else:
+            table = count_table(source, keys, plan.grid, plan.threads, plan.max_memory, progress)
     with timed(seconds, "thresholds"):
         units = [plan.unit, *plan.average_case]
         costs = [pool.sample_costs(pool.costs.unit(unit)) for unit in units]
@@ -208,7 +213,7 @@ def _numbers(task: Sweep) -> float:
     """Return about how many numbers the sweep reads: rows, then vectors, of each sequence."""
     widest = float(task.table.widths.max(initial=1))
     longest = max(map(len, task.sequences), default=1)
-    rows = task.table.passed.shape[1] * longest
+    rows = task.table.samples * longest
     return len(task.sequences) * float(rows + widest ** (longest - 1))
 
 

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from committee.arrays import Array
-from committee.pool.costs import mean_cost
+from committee.pool.costs import alike, mean_cost
 from committee.pool.evaluate import (
     Evaluation,
     check_has_labels,
+    counted_evaluation,
     evaluate,
     evaluation_of,
+    exit_counts,
     exits_of,
     own_confidence,
     source_of,
     stage_costs,
 )
 from committee.pool.metrics import TOP_1, Metric
+from committee.pool.order_statistics import summed
 from committee.pool.pool import Pool
 from committee.pool.prefixes import Key, PrefixSource, prefixes_of
 from committee.rule.calibration import Calibration, made_kinds
@@ -103,6 +107,15 @@ def _of_one_source(
     if not (source.metric.counted or source.by_top_1):
         # The interval needs the value of every sample in full precision.
         return [evaluate(cascade, pool, unit, source.metric) for cascade in cascades]
+    every = [alike(stage_costs(cascade, pool, unit)) for cascade in cascades]
+    numbers = [each for each in every if each is not None]
+    if source.counted and len(numbers) == len(every):
+        counts = summed(source.each(partial(_count_exits, cascades, threads)))
+        ends = np.cumsum([len(each) for each in numbers])[:-1]
+        return [
+            counted_evaluation(source, unit, *own)
+            for own in zip(numbers, np.split(counts, ends), strict=True)
+        ]
     evaluations = []
     for cascade, (stages, values) in zip(cascades, _walk(cascades, source, threads), strict=True):
         costs = stage_costs(cascade, pool, unit)
@@ -110,6 +123,12 @@ def _of_one_source(
         average, estimate = mean_cost(costs, stages), source.estimate(values)
         evaluations.append(evaluation_of(source, unit, costs, average, exits, estimate))
     return evaluations
+
+
+def _count_exits(cascades: Sequence[Cascade], threads: int | None, source: PrefixSource) -> Array:
+    """Return the counts of exits of cascades, one after another, shape (all stages, 2)."""
+    walked = zip(cascades, _walk(cascades, source, threads), strict=True)
+    return np.concatenate([exit_counts(*each, len(own.stages)) for own, each in walked])
 
 
 def values_on(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 
 import numpy as np
 
@@ -16,13 +17,15 @@ from committee.calibration.reliability import (
 )
 from committee.pool.comparison import identity_of
 from committee.pool.evaluate import Evaluation
+from committee.pool.intervals import chance_of
 from committee.pool.prefixes import PrefixSource, StageSequence
 from committee.rule.calibration import Calibration
 from committee.rule.cascade import Cascade
 from committee.rule.outputs import WITH_CONFIDENCE
 from committee.selection.front import Front
 from committee.selection.paired import Comparison
-from committee.selection.statistics import PrefixTable
+from committee.selection.shard_counts import CountTable
+from committee.selection.statistics import PrefixTable, Statistics
 from committee.selection.targets import Promise
 from committee.spec.task import Task
 
@@ -97,7 +100,7 @@ def of_promises(promises: Sequence[Promise]) -> list[str]:
 
 def warnings_of(
     source: PrefixSource,
-    table: PrefixTable,
+    table: Statistics,
     sequences: Sequence[StageSequence],
     unit: str,
     best: Evaluation,
@@ -183,7 +186,7 @@ def _alone(source: PrefixSource, sequences: Sequence[StageSequence]) -> list[str
     ]
 
 
-def _constant_scores(source: PrefixSource, table: PrefixTable) -> list[str]:
+def _constant_scores(source: PrefixSource, table: Statistics) -> list[str]:
     if source.confidence == "agreement":
         return []
     names = [
@@ -204,28 +207,20 @@ def _constant_scores(source: PrefixSource, table: PrefixTable) -> list[str]:
     ]
 
 
-def _too_few_samples(source: PrefixSource, table: PrefixTable, unit: str) -> list[str]:
+def _too_few_samples(source: PrefixSource, table: Statistics, unit: str) -> list[str]:
     """Return a note on neighbours in cost, of the best single models, that samples cannot rank."""
     if source.additive and not source.metric.counted:
         return []
-    every = np.arange(len(source))
-
-    def values(name: str) -> Array:
-        # Bounds on the worst case keep dear models out of the table.
-        row = table.rows.get((name,)) if source.additive else None
-        own = source.values((name,), every) if row is None else table.values[row]
-        return source.per_sample(own)
-
     costs, task = source.pool.costs.values(unit), source.pool.task
+    figure_of, chance_between = _accuracies(source, table)
     best, front = -math.inf, []
     for name in sorted(source.pool.names, key=lambda name: (costs[name], name)):
-        own = values(name)
-        if (figure := source.figure(own)) > best:
+        if (figure := figure_of(name)) > best:
             best = figure
-            front.append((name, own))
+            front.append(name)
     close = []
-    for (cheap, low), (dear, high) in itertools.pairwise(front):
-        if (chance := source.within_chance(low, high)) is not None:
+    for cheap, dear in itertools.pairwise(front):
+        if (chance := chance_between(cheap, dear)) is not None:
             close.append((*chance, cheap, dear))
     if not close:
         return []
@@ -236,6 +231,37 @@ def _too_few_samples(source: PrefixSource, table: PrefixTable, unit: str) -> lis
     if more:
         note += f"; so {'is' if more == 1 else 'are'} {more} more pair{'s' * (more > 1)} of models"
     return [note]
+
+
+def _accuracies(
+    source: PrefixSource, table: Statistics
+) -> tuple[Callable[[str], float], Callable[[str, str], tuple[float, float] | None]]:
+    """Return what gives the figure of a model, and what compares two, the lower figure first."""
+    if isinstance(table, CountTable):
+        counts = table
+
+        def wins(one: str, other: str) -> int:
+            return int(
+                counts.wins[counts.rows[source.key([one])], counts.rows[source.key([other])]]
+            )
+
+        return (
+            lambda name: wins(name, name) / counts.samples,
+            lambda low, high: chance_of(wins(high, low), wins(low, high), counts.samples),
+        )
+
+    @cache
+    def values(name: str) -> Array:
+        # Bounds on the worst case keep dear models out of the table.
+        row = table.rows.get((name,)) if source.additive else None
+        if row is None or not isinstance(table, PrefixTable):
+            return source.per_sample(source.values((name,), np.arange(len(source))))
+        return source.per_sample(table.values[row])
+
+    return (
+        lambda name: source.figure(values(name)),
+        lambda low, high: source.within_chance(values(low), values(high)),
+    )
 
 
 def _within_chance(

@@ -31,11 +31,24 @@ class Step:
         values: What each sample scores if it exits here, integers, shape (N,).
         passed: How many candidate thresholds its score reaches, shape (N,).
         width: The number of candidates, plus one for "never".
+        counts: How many samples each row stands for, shape (N,), the same at all steps of a
+            sequence; ``values`` then are their sums. None if each stands for itself.
     """
 
     values: Array
     passed: Array
     width: int
+    counts: Array | None = None
+
+    @property
+    def samples(self) -> Array:
+        """How many samples each row stands for, shape (N,)."""
+        return np.ones(len(self.passed), np.int64) if self.counts is None else self.counts
+
+    def taken(self, rows: Array) -> Step:
+        """Return some of the rows."""
+        counts = None if self.counts is None else self.counts[rows]
+        return Step(self.values[rows], self.passed[rows], self.width, counts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,14 +80,15 @@ def surfaces(steps: Sequence[Step], costs: Sequence[SampleCost]) -> Iterator[Sur
 
 
 def _surface(steps: Sequence[Step], costs: Sequence[SampleCost], outer: tuple[int, ...]) -> Surface:
-    alive = np.ones(len(steps[0].passed), bool)
-    cost, value = total_of(costs[0], alive), 0
+    samples = steps[0].samples
+    alive = np.ones(len(samples), bool)
+    cost, value = _total_of(costs[0], alive, samples), 0
     for step, choice, next_cost in zip(steps, outer, costs[1:], strict=False):
         goes_on = alive & (step.passed <= choice)
         value += int(step.values[alive & ~goes_on].sum(dtype=np.int64))
         alive = goes_on
-        cost += total_of(next_cost, alive)
-    inner = [Step(s.values[alive], s.passed[alive], s.width) for s in steps[len(outer) :]]
+        cost += _total_of(next_cost, alive, samples)
+    inner = [step.taken(alive) for step in steps[len(outer) :]]
     return _histogram_surface(
         outer,
         inner,
@@ -82,6 +96,13 @@ def _surface(steps: Sequence[Step], costs: Sequence[SampleCost], outer: tuple[in
         cost,
         value + int(inner[0].values.sum(dtype=np.int64)),
     )
+
+
+def _total_of(cost: SampleCost, alive: Array, samples: Array) -> float:
+    """Return what the samples of some rows cost together."""
+    if isinstance(cost, np.ndarray):
+        return total_of(cost, alive)
+    return cost * int(samples[alive].sum())
 
 
 def _histogram_surface(
@@ -105,7 +126,8 @@ def _histogram_surface(
             spent = np.bincount(index, next_cost, change.size).reshape(shape)
             added = _running_sums(spent)
         else:
-            going_on = np.bincount(index, minlength=change.size).reshape(shape)
+            # Counts in double precision are exact.
+            going_on = np.bincount(index, steps[0].counts, change.size).reshape(shape)
             added = float(next_cost) * _running_sums(going_on)
         total_cost = total_cost[..., None] + added
         total_value = total_value[..., None] + _running_sums(change)

@@ -5,11 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import numpy as np
+
 from committee.arrays import Array
-from committee.pool.intervals import CONFIDENCE_LEVEL, Estimate
+from committee.pool.intervals import CONFIDENCE_LEVEL, Estimate, difference_of_sums
 from committee.pool.metrics import Metric
+from committee.pool.order_statistics import summed
 from committee.pool.pool import Pool
 from committee.pool.prefixes import prefixes_of
 from committee.rule.cascade import Cascade
@@ -114,8 +118,7 @@ def compare(
         known if same else str(cascade),
         known,
         Estimate(0.0, 0.0, 0.0, own.samples) if same
-        else mean_difference([values_on(cascade, pool, metric)],
-                             [values_on(reference, pool, metric)], pool, metric),
+        else _difference(cascade, reference, pool, metric),
         other.average_cost / own.average_cost if own.average_cost else None,
         pool.samples.split,
         pool.task.samples,
@@ -123,6 +126,27 @@ def compare(
         chose,
         _certified(cascade, known),
     )  # fmt: skip
+
+
+def _difference(
+    cascade: Cascade, reference: Cascade, pool: Pool, metric: Metric | None
+) -> Estimate:
+    if not prefixes_of(pool, metric=metric).counted:
+        values, others = (values_on(each, pool, metric) for each in (cascade, reference))
+        return mean_difference([values], [others], pool, metric)
+    gained, lost = summed(pool.each(partial(gained_and_lost, cascade, reference, metric))).tolist()
+    return difference_of_sums(gained - lost, gained + lost, len(pool))
+
+
+def gained_and_lost(
+    cascade: Cascade, reference: Cascade, metric: Metric | None, pool: Pool
+) -> Array:
+    """Return how many samples only the cascade has correct, and only the reference, shape (2,).
+
+    Such counts add up over the shards of a pool; ``metric`` counts samples.
+    """
+    own, other = (values_on(each, pool, metric) for each in (cascade, reference))
+    return np.array([(own > other).sum(), (own < other).sum()], np.int64)
 
 
 def _certified(cascade: Cascade, reference: str) -> bool:

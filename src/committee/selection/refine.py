@@ -16,7 +16,7 @@ from committee.pool.evaluate import (
     evaluation_of,
     shared_warnings,
 )
-from committee.pool.intervals import Estimate, wilson_interval
+from committee.pool.intervals import Estimate, counted_estimate
 from committee.pool.prefixes import Key, StageSequence
 from committee.rule.cascade import NEVER, Cascade
 from committee.selection.engine import Candidates, timed
@@ -30,7 +30,7 @@ from committee.selection.front import (
     undominated,
 )
 from committee.selection.notes import warnings_of
-from committee.selection.statistics import PrefixTable
+from committee.selection.statistics import PrefixTable, Statistics
 from committee.selection.sweep import CLEARLY
 from committee.selection.threads import executor_for
 
@@ -120,8 +120,9 @@ def _joined(candidates: Candidates) -> Iterator[_Candidate]:
         )
 
 
-def _exits(table: PrefixTable, cuts: Sequence[tuple[int, int]]) -> Array:
+def _exits(table: Statistics, cuts: Sequence[tuple[int, int]]) -> Array:
     """Return the stage of exit of each sample, shape (N,)."""
+    assert isinstance(table, PrefixTable)  # costs of the samples of shards do not differ
     stages = np.zeros(table.passed.shape[1], np.int64)
     alive = np.ones(len(stages), bool)
     for row, choice in cuts:
@@ -182,7 +183,7 @@ def _thresholds(candidates: Candidates, chosen: list[_Candidate]) -> dict[tuple[
         values = candidates.table.thresholds(key, np.array(numbers))
         return {(key, n): float(v) for n, v in zip(numbers, values, strict=True)}
 
-    numbers = len(wanted) * candidates.table.passed.shape[1]
+    numbers = len(wanted) * candidates.table.samples
     with executor_for(numbers, candidates.plan.threads) as executor:
         return {cut: value for each in executor.map(of, wanted) for cut, value in each.items()}
 
@@ -204,9 +205,7 @@ def _estimates(
         return
     samples = len(source.pool)
     for candidate in chosen:
-        correct = int(candidate.value)
-        ends = wilson_interval(correct, samples)
-        yield Estimate(correct / samples, *ends, samples)
+        yield counted_estimate(int(candidate.value), samples)
 
 
 def _committee(

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 import numpy as np
 
@@ -19,12 +20,36 @@ from committee.errors import ShapeError
 from committee.pool.metrics import TOP_1
 from committee.pool.prefixes import Key, PrefixSource
 from committee.selection.approximations import UNSURE, Approximate, approximate, count_reached
+from committee.selection.numpy_sweep import Step
 from committee.selection.threads import executor_for
 
 # Sums of integers in double precision are exact below this.
 _EXACT = 2.0**52
 # Thresholds are counted in 16 bits.
 _MOST_THRESHOLDS = 65_000
+
+
+class Statistics(Protocol):
+    """What search knows of P prefixes; see :class:`PrefixTable` for rows of samples."""
+
+    @property
+    def rows(self) -> Mapping[Key, int]:
+        """Row of each prefix in arrays."""
+
+    @property
+    def widths(self) -> Array:
+        """The number of candidates of each prefix, plus one for "never", shape (P,)."""
+
+    @property
+    def samples(self) -> int:
+        """How many samples there are."""
+
+    @property
+    def thresholds(self) -> Callable[[Key, Array], Array]:
+        """Takes a prefix and the numbers of candidates, rising, and returns thresholds."""
+
+    def steps(self, rows: Array) -> list[Step]:
+        """Return the steps of a sequence, by the row of the prefix after each stage, (K,)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,15 +73,24 @@ class PrefixTable:
     widths: Array
     thresholds: Callable[[Key, Array], Array]
 
+    @property
+    def samples(self) -> int:
+        """How many samples there are."""
+        return int(self.passed.shape[1])
 
-def _percentile_ranks(samples: int, grid: int) -> Array:
+    def steps(self, rows: Array) -> list[Step]:
+        """Return the steps of a sequence, by the row of the prefix after each stage, (K,)."""
+        return [Step(self.values[r], self.passed[r], int(self.widths[r])) for r in rows]
+
+
+def percentile_ranks(samples: int, grid: int) -> Array:
     """Return the ranks of the 1/grid, 2/grid, … 1 quantiles among ranked scores, shape (grid,)."""
     if not isinstance(grid, int | np.integer) or not 1 <= grid <= _MOST_THRESHOLDS:
         raise ShapeError(f"search: grid must be 1 to {_MOST_THRESHOLDS} percentiles, not {grid}")
     return -(-np.arange(1, grid + 1) * (samples - 1) // grid)
 
 
-def _between(lower: Array, upper: Array) -> Array:
+def between(lower: Array, upper: Array) -> Array:
     """Return numbers halfway between neighbours, or the upper where no float lies between."""
     # Halve before adding: the sum of two huge scores overflows.
     middle = lower / 2 + upper / 2
@@ -82,10 +116,10 @@ def _percentile_thresholds(scores: Array, grid: int) -> Array:
     array([0.3, 0.6])
     """
     ranked = np.sort(scores)
-    upper = np.unique(ranked[_percentile_ranks(len(ranked), grid)])
+    upper = np.unique(ranked[percentile_ranks(len(ranked), grid)])
     first = np.searchsorted(ranked, upper, side="left")
     upper, first = upper[first > 0], first[first > 0]
-    return _between(ranked[first - 1], upper)
+    return between(ranked[first - 1], upper)
 
 
 def prefix_table(
@@ -110,7 +144,7 @@ def prefix_table(
     """
     samples = len(source)
     every = np.arange(samples)
-    ranks = None if grid is None else _percentile_ranks(samples, grid)
+    ranks = None if grid is None else percentile_ranks(samples, grid)
     top_1 = source.by_top_1
     values: Array = np.empty(
         (len(keys), samples if source.additive else 0), np.int8 if top_1 else np.float64
@@ -275,7 +309,7 @@ def _thresholds(
     exact = source.scores(key, np.concatenate([order[first], *below]))
     upper, lower = exact[: len(first)], exact[len(first) :]
     starts = np.cumsum([0, *(first - least)[:-1]])
-    return _between(np.maximum.reduceat(lower, starts), upper)
+    return between(np.maximum.reduceat(lower, starts), upper)
 
 
 def _near(

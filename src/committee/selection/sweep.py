@@ -16,7 +16,7 @@ from committee.arrays import Array
 from committee.pool.costs import SampleCost, differ
 from committee.selection.approximations import compiled_part
 from committee.selection.numpy_sweep import Step, Surface, surfaces
-from committee.selection.statistics import PrefixTable
+from committee.selection.statistics import PrefixTable, Statistics
 
 # Below this share of another's cost, a committee is cheaper whatever the rounding.
 CLEARLY = 1 - 1e-12
@@ -82,7 +82,7 @@ class Points:
 
 
 def sweep(
-    table: PrefixTable, batch: Batch, known_cost: Array, known_value: Array, stop: Array = _GO
+    table: Statistics, batch: Batch, known_cost: Array, known_value: Array, stop: Array = _GO
 ) -> Points:
     """Return the committees of a batch that neither each other nor known committees clearly beat.
 
@@ -94,8 +94,12 @@ def sweep(
         stop: Shape (1,), uint8; once it is not 0 the sweep ends early with part of the result.
     """
     native = compiled_part()
-    # The compiled part counts samples, and costs that differ by sample must be summed.
-    if native is None or not isinstance(batch.costs, np.ndarray):
+    # The compiled part counts rows of samples, and costs that differ by sample must be summed.
+    if (
+        native is None
+        or not isinstance(table, PrefixTable)
+        or not isinstance(batch.costs, np.ndarray)
+    ):
         return _plain_sweep(table, batch, known_cost, known_value, stop)
     arrays = native.sweep(
         table.passed,
@@ -112,7 +116,7 @@ def sweep(
 
 
 def _plain_sweep(
-    table: PrefixTable, batch: Batch, known_cost: Array, known_value: Array, stop: Array = _GO
+    table: Statistics, batch: Batch, known_cost: Array, known_value: Array, stop: Array = _GO
 ) -> Points:
     """Return what :func:`sweep` returns, computed in NumPy."""
     parts: list[Points] = []
@@ -128,7 +132,7 @@ def _plain_sweep(
 
 
 def _of_sequence(
-    table: PrefixTable,
+    table: Statistics,
     rows: Array,
     number: int,
     batch: Batch,
@@ -136,7 +140,7 @@ def _of_sequence(
     known_value: Array,
     stop: Array,
 ) -> Points:
-    steps = [Step(table.values[r], table.passed[r], int(table.widths[r])) for r in rows]
+    steps = table.steps(rows)
     parts = []
     for surface, *bounded in zip(
         *(surfaces(steps, costs[number]) for costs in batch.costs), strict=True
@@ -180,13 +184,13 @@ def choices_of(surface: Surface, index: Array) -> Array:
 
 def reach_of(steps: Sequence[Step], choices: Array) -> Array:
     """Return how many samples run each stage under each vector of choices, shape (P, K)."""
-    samples = len(steps[0].passed)
-    reach = np.full((len(choices), len(steps)), samples, np.int64)
+    samples = steps[0].samples
+    reach = np.full((len(choices), len(steps)), samples.sum(), np.int64)
     for point, choice in enumerate(choices):
-        alive = np.ones(samples, bool)
+        alive = np.ones(len(samples), bool)
         for k, (step, number) in enumerate(zip(steps, choice, strict=False)):
             alive &= step.passed <= number
-            reach[point, k + 1] = alive.sum()
+            reach[point, k + 1] = samples[alive].sum()
     return reach
 
 

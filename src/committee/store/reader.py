@@ -26,7 +26,7 @@ from committee.pool.layout import Layout
 from committee.pool.pool import Pool
 from committee.pool.pool_model import PoolModel
 from committee.pool.samples import Samples
-from committee.rule.outputs import WITH_CONFIDENCE, Outputs, checked_outputs
+from committee.rule.outputs import WITH_CONFIDENCE, Kind, Outputs, checked_outputs
 from committee.spec.cost import MEAN, Cost
 from committee.spec.model import KnownModel, ModelSpec, model_from_json, task_of
 from committee.spec.task import CLASSIFICATION, Task
@@ -239,10 +239,14 @@ def _named(chunks: Sequence[int], each: _ModelFile) -> str:
 
 
 def _outputs(file: _ModelFile) -> Outputs:
-    entry, array = file.manifest.entry, file.array
-    if entry.kind == "decisions":
+    return outputs_in(file.manifest.entry.kind, file.array)
+
+
+def outputs_in(kind: Kind, array: Array) -> Outputs:
+    """Return the outputs that an array of a store holds, shape (N, columns)."""
+    if kind == "decisions":
         with np.errstate(invalid="ignore"):  # NaN is refused later
             return Outputs("decisions", array[:, 0].astype(np.int64), np.asarray(array[:, 1]))
-    if entry.kind == "outcomes":
+    if kind == "outcomes":
         return Outputs("outcomes", array[:, 0], array[:, 1])
-    return Outputs(entry.kind, array)
+    return Outputs(kind, array)
