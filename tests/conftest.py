@@ -146,3 +146,12 @@ def _only_own_confidences() -> Iterator[None]:
     yield
     CONFIDENCES.clear()
     CONFIDENCES.update(before)
+
+
+@pytest.fixture(scope="session")
+def ray_address() -> Iterator[str]:
+    """The address of a Ray of two nodes, which starts with the first test that asks for it."""
+    from ray_world import nodes
+
+    with nodes(2) as cluster:
+        yield cluster.address

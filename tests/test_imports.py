@@ -48,7 +48,7 @@ ROOMS = (
     {"certificates"},
     {"models", "data", "profile"},
     {"store"},
-    {"predict", "testing", "embedded"},
+    {"predict", "predict_batches", "testing", "embedded"},
     {"export", "run"},
     {"report"},
     {"serve"},

@@ -34,6 +34,8 @@ LAZY = {
     ("committee_command", "committee.cli.main"),
     ("committee.cli.serve", "committee.serve.process.run_server"),
     ("committee.cli.verify", "committee.export.torch_module.as_module"),
+    # In a function that travels to other machines.
+    ("committee.scale.cluster", "committee.version.__version__"),
 }
 
 

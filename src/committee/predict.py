@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
 
 from committee.arrays import Array
-from committee.data.base import BrokenSamplesError, Dataset, find_broken, map_ahead
+from committee.data.base import BrokenSamplesError, Dataset, find_broken
 from committee.errors import MisalignedError, UnknownNameError
 from committee.models.base import Model
-from committee.models.failures import Answered, Skipping, answered, divided_text
-from committee.models.inputs import ModelInputs, inputs_of, prepared
+from committee.models.failures import Answered, divided_text
 from committee.models.load import labels_of, load_models
 from committee.models.pool_file import PoolFile
 from committee.pool.plausibility import check_alike, check_classes, check_declared, notes_on
 from committee.pool.samples import Samples
+from committee.predict_batches import THREADS, Batch, Compute, Computed, Loaded, Work, compute_here
 from committee.rule.outputs import Outputs, joined
 from committee.spec.model import ModelSpec
-from committee.spec.preprocessing import Preprocessing
-from committee.spec.recipe import Recipe
 from committee.store.entry import CHUNK_ROWS, Entry
 from committee.store.folder import writing
 from committee.store.leave_out import leave_out
@@ -38,14 +32,8 @@ from committee.text import counted, listed
 Progress = Callable[[int, int], None]
 # Called with each message for the user, one line each.
 Note = Callable[[str], None]
-Loaded: TypeAlias = tuple[Model, ModelSpec]
-Inputs: TypeAlias = Mapping[Recipe, ModelInputs]
-Asker: TypeAlias = Callable[[ModelInputs, int], Answered]
 
 DTYPES = ("float32", "float16")
-# Threads that read and prepare images while the models run. On two cores two suffice; more cores
-# need more threads to keep up, and each thread costs the memory of a batch.
-THREADS = max(2, min(4, (os.cpu_count() or 2) // 2))
 
 
 def predict(
@@ -59,6 +47,7 @@ def predict(
     allow_code: Collection[str] = (),
     progress: Progress | None = None,
     note: Note | None = None,
+    compute: Compute = compute_here,
 ) -> Path:
     """Compute the outputs of all models on all samples and write them to a store.
 
@@ -79,6 +68,7 @@ def predict(
         allow_code: Python files and modules that may be run.
         progress: Called with (samples done, all samples), counted over all models.
         note: Called with each message for the user, one line each.
+        compute: Where the models run; here by default.
 
     Returns:
         The folder of the split, for :meth:`committee.Pool.load`.
@@ -124,22 +114,26 @@ def predict(
         widths = stored_widths(folder)
         known = {name: w.width for name, w in zip(names, writers, strict=True) if w.width}
         first = _FirstOutputs(samples, {n: widths[n] for n in widths.keys() - {*names}}, known)
-        askers = [
-            Skipping(*pair, len(samples.classes), writer.row)
-            if skip_broken
-            else partial(answered, *pair)
-            for pair, writer in zip(loaded, writers, strict=True)
-        ]
+        work = Work(loaded, dataset, skip_broken, [writer.row for writer in writers])
+        computed = compute(work, _batches(writers, len(samples), batch_size))
         try:
-            failed = _fill(loaded, askers, writers, dataset, batch_size, progress, first)
+            failed, divided = _fill(
+                [spec for _, spec in loaded],
+                writers,
+                _named_if_broken(computed, dataset, writers),
+                len(samples) * len(writers),
+                progress,
+                first,
+            )
         except BrokenSamplesError as error:
             target.forget_content(split, {name for name, _ in error.broken})
             raise
         if failed:
             split = leave_out(target, split, failed, dict(zip(names, writers, strict=True)))
             samples = split.samples
-            for line in _failures(names, askers, samples, len(failed)):
-                note(line)
+            for name, why in divided.items():
+                note(divided_text(name, why))
+            note(_failures(samples, len(failed)))
     for name in names:
         own = load_pool(folder, [name])
         for line in notes_on(
@@ -253,29 +247,10 @@ def _entry(model: Model, spec: ModelSpec, dataset: Dataset, batch_size: int, dty
     )
 
 
-@dataclass(frozen=True, eq=False)
-class _Batch:
-    """Samples that go through some of the models together.
-
-    ``due`` are the numbers of the models that lack outputs for them; ``last`` says that the batch
-    completes the chunk.
-    """
-
-    chunk: int
-    rows: Array
-    due: tuple[int, ...]
-    last: bool
-
-
-def _failures(
-    names: Sequence[str], askers: Sequence[Asker], samples: Samples, failed: int
-) -> Iterator[str]:
-    """Yield a line on the samples that were left out, and on each model that was asked anew."""
-    for name, asker in zip(names, askers, strict=True):
-        if isinstance(asker, Skipping) and asker.divided:
-            yield divided_text(name, asker.divided)
+def _failures(samples: Samples, failed: int) -> str:
+    """Return a line on the samples that were left out."""
     shown = [f"{each.id} ({each.reason})" for each in samples.broken[-failed:]]
-    yield (
+    return (
         f"models failed on {counted(failed, 'sample')}, left out of {samples.split} until the same "
         f"command is run again: {listed(shown)}"
     )
@@ -310,40 +285,35 @@ class _Growing:
 
 
 def _fill(
-    loaded: Sequence[Loaded],
-    askers: Sequence[Asker],
+    specs: Sequence[ModelSpec],
     writers: Sequence[Writer],
-    dataset: Dataset,
-    batch_size: int,
+    computed: Computed,
+    total: int,
     progress: Progress | None,
     checks: _FirstOutputs,
-) -> dict[int, str]:
-    """Compute what the writers lack, chunk by chunk; each image is read once for all models.
+) -> tuple[dict[int, str], dict[str, str]]:
+    """Check and write what the models answer, chunk by chunk.
 
     Returns:
-        Why a model failed, by number of the sample.
+        Why a model failed, by number of the sample; and why a batch was run in parts, by model.
     """
-    total = len(dataset.samples) * len(writers)
     done = sum(writer.rows_done for writer in writers)
     if progress is not None:
         progress(done, total)
     growing: dict[int, _Growing] = {}
     failed: dict[int, str] = {}
-    work = _Reader(dataset, [spec.preprocessing for _, spec in loaded])
-    batches = _batches(writers, len(dataset.samples), batch_size)
-    for batch, inputs in _named_if_broken(
-        map_ahead(work, batches, THREADS, THREADS + 1), dataset, writers
-    ):
+    divided: dict[str, str] = {}
+    for batch, answers in computed:
         try:
-            for i in batch.due:
-                spec = loaded[i][1]
+            for i, own in zip(batch.due, answers, strict=True):
                 if i not in growing:
                     growing[i] = _Growing(writers[i], batch.chunk)
-                own = askers[i](inputs[spec.preprocessing], int(batch.rows[0]))
-                checks.check(spec, own.outputs)
+                checks.check(specs[i], own.outputs)
                 growing[i].add(batch.rows, own)
                 if own.error is not None:
                     raise own.error
+                if own.divided:
+                    divided.setdefault(specs[i].name, own.divided)
                 for row, reason in own.failed.items():
                     failed.setdefault(int(batch.rows[row]), reason)
         except BaseException:
@@ -358,45 +328,10 @@ def _fill(
             for each in growing.values():
                 each.write()
             growing = {}
-    return failed
+    return failed, divided
 
 
-class _Reader:
-    """Reads a batch once and prepares it for every model that needs it; called by threads."""
-
-    def __init__(self, dataset: Dataset, recipes: Sequence[Recipe]) -> None:
-        self._dataset = dataset
-        self._recipes = recipes
-
-    def __call__(self, batch: _Batch) -> Inputs:
-        due = [self._recipes[i] for i in batch.due]
-        images = [recipe for recipe in due if isinstance(recipe, Preprocessing)]
-        if any(recipe.lazy for recipe in due):
-            # Records are small, and frames arrive resized; a model makes its views when it runs.
-            samples = self._dataset.read(batch.rows)
-            return {recipe: inputs_of(samples, recipe) for recipe in due}
-        return dict(self._prepared(batch.rows, images).items())
-
-    def _prepared(
-        self, rows: Array, recipes: Sequence[Preprocessing]
-    ) -> dict[Preprocessing, Array]:
-        first, step = 0, 1
-        inputs = {recipe: np.empty((len(rows), *recipe.shape), np.float32) for recipe in recipes}
-        # Photographs are read one by one: decoded, one may be a hundred times its inputs.
-        while first < len(rows):
-            images = self._dataset.read(rows[first : first + step])
-            for recipe, values in inputs.items():
-                prepared(images, recipe, values[first : first + len(images)])
-            first += len(images)
-            if isinstance(images, np.ndarray):
-                # Arrays are small: read the rest at once.
-                step = len(rows)
-            # Free the memory before the next image is decoded.
-            del images
-        return inputs
-
-
-def _batches(writers: Sequence[Writer], count: int, batch_size: int) -> Iterator[_Batch]:
+def _batches(writers: Sequence[Writer], count: int, batch_size: int) -> Iterator[Batch]:
     """Yield the batches of all chunks that some model lacks; none crosses a chunk."""
     for chunk in sorted({chunk for writer in writers for chunk in writer.missing}):
         lacking = [writer.lacking(chunk) for writer in writers]
@@ -410,15 +345,13 @@ def _batches(writers: Sequence[Writer], count: int, batch_size: int) -> Iterator
                 due.setdefault(rows.tobytes(), (rows, []))[1].append(i)
             found += [each for each in due.values() if len(each[0])]
         for number, (rows, models) in enumerate(found, 1):
-            yield _Batch(chunk, rows, tuple(models), number == len(found))
+            yield Batch(chunk, rows, tuple(models), number == len(found))
 
 
-def _named_if_broken(
-    batches: Iterator[tuple[_Batch, Inputs]], dataset: Dataset, writers: Sequence[Writer]
-) -> Iterator[tuple[_Batch, Inputs]]:
+def _named_if_broken(computed: Computed, dataset: Dataset, writers: Sequence[Writer]) -> Computed:
     """Yield the batches; if one cannot be read, raise an error that names all such samples."""
     try:
-        yield from batches
+        yield from computed
     except BrokenSamplesError as error:
         chunks = sorted({chunk for writer in writers for chunk in writer.missing})
         rows = [np.arange(c * CHUNK_ROWS, (c + 1) * CHUNK_ROWS) for c in chunks]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from committee.errors import CascadeError, CostError
+from committee.errors import CascadeError, CostError, UnknownNameError
 from committee.rule.combinations import COMBINES
 from committee.rule.scores import AGREEMENTS, BUILT_IN
 from committee.selection.front import check_within
@@ -172,6 +172,26 @@ Tau = Annotated[
 ]
 MostFailed = Annotated[float, typer.Option(help="The share of samples that may fail.")]
 
+# Ray.
+On = Annotated[
+    str | None,
+    typer.Option(metavar="ray", help="Where the models run: ray, a cluster; see docs/scale.md."),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        metavar="auto|HOST:PORT",
+        help="With --on ray: the cluster. Default: what RAY_ADDRESS names, else Ray is started "
+        "on this machine.",
+    ),
+]
+Cpus = Annotated[
+    float, typer.Option(min=0, help="With --on ray: processors of one worker that runs models.")
+]
+Gpus = Annotated[
+    float, typer.Option(min=0, help="With --on ray: GPUs of one worker that runs models.")
+]
+
 _MULTIPLES = {"k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 
 
@@ -220,6 +240,14 @@ def refuse(why: str, **is_given: bool) -> None:
     if named:
         plural = "go" if len(named) > 1 else "goes"
         raise CascadeError(f"{', '.join(named)} {plural} with {why}; leave it out or change that")
+
+
+def check_on(on: str | None, **is_given: bool) -> None:
+    """Refuse an engine that is not known, and without one the options that are true."""
+    if on is None:
+        refuse("--on ray", **is_given)
+    elif on != "ray":
+        raise UnknownNameError.of("--on", "engine", on, ("ray",))
 
 
 def refuse_for_segmentation(**is_given: bool) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
 
 from committee.cli import options as opt
-from committee.cli.options import refuse, refuse_for_segmentation
+from committee.cli.options import check_on, refuse, refuse_for_segmentation
 from committee.cli.output import Notes, print_json, progress_bar, say, say_next
 from committee.cli.stores import next_step
 from committee.cli.tasks import commands_of
@@ -22,6 +25,9 @@ from committee.pool.identity import shared
 from committee.pool.labels import LabelMode
 from committee.pool.samples import Samples
 from committee.predict import predict as compute
+from committee.predict_batches import Compute, compute_here
+from committee.scale.cluster import connect
+from committee.scale.predict import Actors, compute_on
 from committee.store.split import changed_text, known_split, other_splits, read_split
 from committee.text import counted
 
@@ -53,6 +59,14 @@ def predict(
         ),
     ] = None,
     dtype: Annotated[str, typer.Option(help="Stored numbers: float32 or float16.")] = "float32",
+    on: opt.On = None,
+    address: opt.Address = None,
+    actors: Annotated[
+        int | None,
+        typer.Option(min=1, help="With --on ray: most workers; default: as many as have room."),
+    ] = None,
+    cpus: opt.Cpus = 1.0,
+    gpus: opt.Gpus = 0.0,
     allow_code: opt.AllowCode = None,
     as_json: opt.AsJson = False,
 ) -> None:
@@ -64,6 +78,8 @@ def predict(
     Example: committee predict pool.toml --data images/val --split val
     """
     refuse("--fraction", seed=seed is not None and fraction is None)
+    given = {"address": address is not None, "actors": actors is not None}
+    check_on(on, **given, cpus=cpus != 1, gpus=gpus != 0)
     models = read_pool_file(pool)
     if only:
         models = models.only(only)
@@ -75,12 +91,18 @@ def predict(
             skip_broken=skip_broken,
             unlabelled=unlabelled,
             dtype=dtype != "float32",
+            on=on is not None,
         )
         own.predict(models, data, split, out, rows, batch_size, code, as_json)
         return
     dataset = _open(models, data, split, out, rows, fraction, seed or 0, unlabelled)
     notes = Notes(as_json, [*dataset.samples.notes, _labels_note(dataset.samples)])
-    with progress_bar("predict", "outputs", not as_json) as update:
+    opening = partial(open_data, data, split, models.classes, models=models.models, labels="none")
+    room = actors or 0, cpus, gpus
+    with (
+        _where(on, address, opening, code, room) as where,
+        progress_bar("predict", "outputs", not as_json) as update,
+    ):
 
         def progress(done: int, total: int) -> None:
             # The call was not refused: show its notes before the first progress.
@@ -98,26 +120,46 @@ def predict(
             allow_code=code,
             progress=progress,
             note=notes.append,
+            compute=where,
         )
     notes.show()
     samples = read_split(folder, dataset.samples.classes).samples
     names = [model.name for model in models.models]
     if as_json:
-        print_json(
-            {
-                "split": str(folder),
-                "models": names,
-                "samples": len(samples),
-                "rule": samples.rule,
-                "broken": [vars(each) for each in samples.broken],
-                "notes": notes,
-            }
-        )
+        print_json(_shown(folder, names, samples, notes))
         return
     rule = f" ({samples.rule})" if samples.rule else ""
     outputs = f"{counted(len(names), 'model')} x {counted(len(samples), 'sample')}"
     say(f"{outputs} are in {folder}{rule}")
     say_next(next_step(out, split))
+
+
+def _shown(folder: Path, names: list[str], samples: Samples, notes: Notes) -> dict[str, Any]:
+    """Return what is in a store now, for programs."""
+    return {
+        "split": str(folder),
+        "models": names,
+        "samples": len(samples),
+        "rule": samples.rule,
+        "broken": [vars(each) for each in samples.broken],
+        "notes": notes,
+    }
+
+
+@contextmanager
+def _where(
+    on: str | None,
+    address: str | None,
+    opening: Callable[[], Dataset],
+    code: Sequence[str],
+    room: tuple[int, float, float],
+) -> Iterator[Compute]:
+    """Yield where the models run: in this process, or on a cluster that is joined."""
+    if on is None:
+        yield compute_here
+        return
+    with connect(address) as cluster:
+        yield compute_on(cluster, opening, code, Actors(*room))
 
 
 def _labels_note(samples: Samples) -> str:

@@ -36,6 +36,7 @@ class BrokenSamplesError(DataError):
     ) -> None:
         self.broken = tuple(broken)
         self.where = str(where)
+        self._total = total
         count, first = len(self.broken), self.broken[:LISTED]
         names = "; ".join(f"{printable(name)} ({printable(why)})" for name, why in first)
         names += f"; and {count - len(first):,} more" if count > len(first) else ""
@@ -50,6 +51,9 @@ class BrokenSamplesError(DataError):
             f"{count:,} of the samples cannot be read: {names}. Fix or remove them and run again; "
             "committee predict and verify can skip them: --skip-broken"
         )
+
+    def __reduce__(self) -> tuple[type[BrokenSamplesError], tuple[object, ...]]:
+        return type(self), (self.broken, self._total, self.where)
 
 
 class Dataset(Protocol):
@@ -171,6 +175,20 @@ class PartDataset:
     def digests(self, rows: Array) -> Array:
         """See :class:`committee.data.base.Dataset`."""
         return self._whole.digests(self._rows[rows])
+
+    @property
+    def taken_of(self) -> tuple[Dataset, Array]:
+        """Return the data set that it is a part of, and which rows of it."""
+        return self._whole, self._rows
+
+
+def whole_of(dataset: Dataset) -> tuple[Dataset, Array]:
+    """Return the data set that a part of a part was taken of at first, and the rows of it."""
+    rows = np.arange(len(dataset.samples))
+    while isinstance(dataset, PartDataset):
+        dataset, own = dataset.taken_of
+        rows = own[rows]
+    return dataset, rows
 
 
 def part(dataset: Dataset, rows: str) -> Dataset:

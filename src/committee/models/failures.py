@@ -42,11 +42,13 @@ class Answered:
         outputs: One row a sample; where the model failed it means nothing.
         failed: Why it failed, by row.
         error: What ends the work, after the outputs are stored; None to go on.
+        divided: Why the batch was run in parts; empty if it was not.
     """
 
     outputs: Outputs
     failed: Mapping[int, str] = field(default_factory=dict)
     error: ModelError | None = None
+    divided: str = ""
 
 
 def answered(model: Model, spec: ModelSpec, inputs: ModelInputs, first: int) -> Answered:
@@ -228,9 +230,6 @@ class Skipping:
         spec: Its spec.
         classes: Number of classes, 0 if it is not known.
         row: One row of its outputs, if it was run before.
-
-    Attributes:
-        divided: Why a batch was run in parts; empty if none was.
     """
 
     def __init__(
@@ -238,7 +237,6 @@ class Skipping:
     ) -> None:
         self._model, self._spec, self._classes, self._row = model, spec, classes, row
         self._streak = Streak()
-        self.divided = ""
 
     def __call__(self, inputs: ModelInputs, first: int) -> Answered:
         """Run the model on a batch; ``first`` is the number of its first sample.
@@ -248,7 +246,6 @@ class Skipping:
         """
         count = len(inputs)
         made = run_in_parts(count, lambda rows: self._usable(inputs[rows]), joined, self._streak)
-        self.divided = self.divided or made.divided
         outputs = made.answer
         if outputs is None:
             if self._row is None and made.error is not None:
@@ -259,7 +256,7 @@ class Skipping:
         if self._streak.over:
             kept = "What was computed is kept; run again to go on"
             error = self._streak.error(f"model {self._spec.name!r}", kept)
-        return Answered(outputs, made.failed, error)
+        return Answered(outputs, made.failed, error, made.divided)
 
     def _usable(self, inputs: ModelInputs) -> tuple[Outputs, Mapping[int, str]]:
         outputs, failed = usable_outputs_of(self._model, self._spec, inputs)

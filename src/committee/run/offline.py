@@ -15,7 +15,7 @@ from committee.data.base import BrokenSamplesError, Dataset
 from committee.errors import DataError, NotFiniteError
 from committee.files import disk_errors
 from committee.models.failures import divided_text
-from committee.predict import THREADS
+from committee.predict_batches import THREADS
 from committee.rule.cascade import Cascade
 from committee.rule.flow import Decisions
 from committee.run.batching import Gathered

@@ -12,7 +12,7 @@ import numpy as np
 from committee.arrays import Array
 from committee.data.base import Dataset, map_ahead, readable
 from committee.models.inputs import ImageLike, RawSamples, fitted, prepared
-from committee.predict import THREADS
+from committee.predict_batches import THREADS
 from committee.run.sample_batch import SampleBatch
 from committee.spec.preprocessing import Preprocessing
 from committee.spec.recipe import Recipe

@@ -26,7 +26,7 @@ from committee.pool.evaluate import stored_decisions
 from committee.pool.identity import places
 from committee.pool.pool import Pool
 from committee.pool.samples import Samples
-from committee.predict import THREADS
+from committee.predict_batches import THREADS
 from committee.rule.cascade import Cascade
 from committee.rule.flow import Decisions, joined_decisions
 from committee.run.decision import Decision

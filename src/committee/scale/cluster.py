@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,6 +37,11 @@ class Cluster:
     nodes: int
     cpus: float
     gpus: float
+
+    def room(self, cpus: float, gpus: float) -> int:
+        """Return how many workers of some processors and GPUs each it has room for; at least 1."""
+        pairs = ((self.cpus, cpus), (self.gpus, gpus))
+        return max(1, int(min((have // need for have, need in pairs if need), default=1)))
 
 
 @contextmanager
@@ -87,6 +93,8 @@ def _ray() -> Any:
     """Return Ray, if it is new enough; it reports to nobody, and says only what has failed."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # The part of Ray that is not Python writes to our standard error, whatever the logging.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     with needing("--on ray", "ray", "ray"):
         import ray
     found = re.match(r"(\d+)\.(\d+)", ray.__version__)
@@ -99,13 +107,25 @@ def _ray() -> Any:
     return ray
 
 
+def ray_data() -> Any:
+    """Return Ray Data, which shows no progress of its own, and logs into Ray's files."""
+    from ray import data
+
+    for handler in logging.getLogger("ray.data").handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.setLevel(logging.ERROR)
+    data.DataContext.get_current().enable_progress_bars = False
+    return data
+
+
 def _start(ray: Any, where: str) -> None:
     _check_reachable(where)
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if where == "local":
         options["include_dashboard"] = False
     try:
-        ray.init(where, **options)
+        with _silent():  # it writes of its log level there
+            ray.init(where, **options)
     except Exception as error:
         if where == "auto":
             raise ClusterError(
@@ -114,6 +134,20 @@ def _start(ray: Any, where: str) -> None:
             ) from error
         what = "Ray cannot be started here" if where == "local" else f"Ray at {where}"
         raise ClusterError(f"{what}: {_reason(error)}") from error
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Hide what anything writes to standard error, Python or not."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _check_reachable(where: str) -> None:

@@ -1,0 +1,24 @@
+"""Several nodes of Ray on one machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+@contextmanager
+def nodes(count: int, cpus: int = 1) -> Iterator[Any]:
+    """A cluster of so many nodes, none joined by this process."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    from ray.cluster_utils import Cluster
+
+    node = {"num_cpus": cpus, "object_store_memory": 2**27, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=node)
+    try:
+        for _ in range(count - 1):
+            cluster.add_node(**node)
+        yield cluster
+    finally:
+        cluster.shutdown()
