@@ -1,4 +1,4 @@
-"""Every option of the commands that choose is used by a call, or refused in one line."""
+"""Every option of the commands that choose, serve and watch is used, or refused in one line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from typing import Any
 
 import pytest
 
+from committee import Cascade, Pool
 from committee.cli import COMMANDS, command, main
+from committee.pool.evaluate import stored_decisions
+from committee.text import csv_text
 from test_every_kind import write_store
 
 # The store of a test, and a second name for what an option adds.
@@ -29,6 +32,9 @@ MODES = {
     "report match": ["report", "STORE", "--match", "c", "--out", "OUT/report.html"],
     "study": ["study", "STORE", "--out", "OUT", "--only", "exit_ratios"],
     "demo": ["demo"],
+    "watch": ["watch", "CASCADE", "RESULTS"],
+    "serve": ["serve", "CASCADE"],
+    "shadow": ["serve", "CASCADE", "--shadow", "0.5"],
 }
 FIXED = {"cascade of", "ensemble"}
 SEARCHES = {"exact", "match", "guided", "greedy", *FIXED}
@@ -113,6 +119,44 @@ OPTIONS: dict[str, dict[str, tuple[str, set[str], bool]]] = {
         "--training": ("OUT/none.csv", {"study"}, True),
     },
     "demo": {"--out": ("OUT", set(), False)},
+    "watch": {
+        "--alpha": ("0.05", set(), True),
+        "--tau": ("0.1", set(), True),
+        "--most-failed": ("0.2", set(), True),
+        "--state": ("OUT/state.json", set(), False),
+        "--shuffle": ("", set(), True),
+    },
+    "serve": {
+        "--host": ("127.0.0.2", set(), True),
+        "--port": ("0", set(), True),
+        "--grpc-port": ("0", set(), True),
+        "--name": ("mine", set(), True),
+        "--threads": ("1", set(), True),
+        "--workers": ("2", set(), True),
+        "--max-batch": ("32,8", set(), True),
+        "--max-delay": ("5,1.5", set(), True),
+        "--queue": ("9", set(), True),
+        "--deadline": ("100", set(), True),
+        "--hang": ("3", set(), True),
+        "--drain": ("0", set(), True),
+        "--slow": ("2", set(), True),
+        "--max-body": ("0.5", set(), True),
+        "--max-pixels": ("100", set(), True),
+        "--max-samples": ("3", set(), True),
+        "--token-file": ("TOKEN", set(), True),
+        "--reload": ("", set(), True),
+        "--quiet": ("", set(), True),
+        "--trace": ("console", set(), True),
+        "--alpha": ("0.05", set(), True),
+        "--tau": ("0.1", set(), True),
+        "--most-failed": ("0.2", set(), True),
+        "--alarm-state": ("OUT/state.json", set(), True),
+        "--webhook": ("http://127.0.0.1/alarm", set(), True),
+        "--shadow": ("0.25", set(), True),
+        "--to-label": ("OUT/label", {"serve"}, True),
+        "--pool": ("OUT/pool.toml", set(), True),
+        "--allow-code": ("models.py", set(), True),
+    },
 }
 # Draw, which takes seconds; what they do is tested where they are.
 SLOW = {"demo", "study", "report", "report match"}
@@ -157,7 +201,8 @@ def answer(words: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, A
     if code:
         return code, errors
     found = json.loads(out)
-    found.get("settings", {}).pop("seconds", None)
+    if isinstance(found, dict):
+        found.get("settings", {}).pop("seconds", None)
     return code, found
 
 
@@ -167,16 +212,34 @@ def known() -> dict[str, Any]:
     return {}
 
 
+@pytest.fixture(scope="module")
+def places(store: Path) -> dict[str, str]:
+    """A store, a cascade, results of it, and a token."""
+    folder = store.parent
+    cascade, results, token = folder / "cascade.json", folder / "results.csv", folder / "token"
+    assert main(["calibrate", str(store), "--json"]) == 0
+    assert main(["search", str(store), "--match", "c", "--out", str(cascade), "--json"]) == 0
+    made = stored_decisions(Cascade.load(cascade), Pool.load(store / "test"))
+    exits = zip(made.stage.tolist(), made.score.tolist(), strict=True)
+    results.write_text(csv_text([("stage", "confidence"), *exits]))
+    token.write_text("secret")
+    known = {"STORE": store, "CASCADE": cascade, "RESULTS": results, "TOKEN": token}
+    return {name: str(path) for name, path in known.items()}
+
+
+def said(load: Any, settings: Any, *_: Any, log: bool, watched: Any, **more: Any) -> None:
+    """Say what a server would be told, in place of serving."""
+    parts = load.args, settings, log, watched, type(more["tracing"]), more["observing"]
+    print(json.dumps([*map(repr, parts), repr(more["observing"].load_reference.args)]))
+
+
 @pytest.mark.parametrize(("mode", "option"), CALLS, ids=map(" ".join, CALLS))
-def test_option_is_used_or_refused(mode, option, store, known, tmp_path, capsys):
-    cascade = store.parent / "cascade.json"
-    if not cascade.exists():
-        assert main(["calibrate", str(store), "--json"]) == 0
-        assert main(["search", str(store), "--match", "c", "--out", str(cascade), "--json"]) == 0
-    places = {"STORE": str(store), "CASCADE": str(cascade), "OUT": str(tmp_path)}
+def test_option_is_used_or_refused(mode, option, places, known, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("committee.serve.process.run_server", said)
+    places = {**places, "OUT": str(tmp_path)}
 
     def full(words: list[str]) -> list[str]:
-        return [re.sub("STORE|CASCADE|OUT", lambda m: places[m[0]], word) for word in words]
+        return [re.sub("|".join(places), lambda m: places[m[0]], word) for word in words]
 
     value, refused, shows = OPTIONS[MODES[mode][0]][option]
     words = [*MODES[mode], option, *([value] if value else [])]

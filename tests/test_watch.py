@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,7 @@ from committee.certificates.state_file import StateFile
 from committee.cli import main
 from committee.errors import CascadeError
 from committee.pool.evaluate import stored_decisions
-from committee.run.results import Result, cascade_of, encoded_results, read_exits, read_results
-from test_every_option import options_of
+from committee.run.results import Result, encoded_results, read_exits, read_results
 from test_monitors import pool_of
 
 SAMPLES = 4000
@@ -90,9 +90,6 @@ def test_alarms_are_named_and_the_exit_code_says_so(world, capsys):
 
 
 def test_options_are_used(world, capsys):
-    assert options_of("watch") == {
-        "--alpha", "--tau", "--most-failed", "--state", "--shuffle",
-    }  # fmt: skip
     changed = world / "c.json", world / "changed.csv"
     assert answer(capsys, *changed, "--tau", "0.9")[1]["monitors"][0]["alarm_at"] is None
     at = answer(capsys, *changed)[1]["monitors"][0]["alarm_at"]
@@ -161,17 +158,45 @@ def test_a_share_outside_its_range_is_explained(world, capsys, tmp_path):
 
 
 @pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
-def test_results_of_another_cascade_are_refused(world, capsys, tmp_path, ending):
-    own = Cascade.load(world / "c.json").rule_fingerprint
-    for rule, code in ((own, 0), ("", 0), ("0123456789abcdef", 2)):
-        path = tmp_path / f"{rule or 'unknown'}.{ending}"
-        write(path, [replace(each, cascade=rule) for each in read_results(world / "few.csv")])
-        assert cascade_of(path) == rule
+@pytest.mark.parametrize("rows", [4, 4096])
+def test_results_of_another_cascade_are_refused(world, capsys, tmp_path, ending, rows, monkeypatch):
+    monkeypatch.setattr(results_module, "_ROWS", rows)
+    own, other = Cascade.load(world / "c.json").rule_fingerprint, "0123456789abcdef"
+    few = read_results(world / "few.csv")
+    for name, rules, code in (
+        ("own", [own] * 10, 0),
+        ("unknown", [""] * 10, 0),
+        ("older", [""] * 9 + [own], 0),
+        ("other", [other] * 10, 2),
+        ("mixed", [own] * 9 + [other], 2),
+    ):
+        path = tmp_path / f"{name}.{ending}"
+        write(path, [replace(each, cascade=rule) for each, rule in zip(few, rules, strict=True)])
         assert main(["watch", str(world / "c.json"), str(path)]) == code
-        error = capsys.readouterr().err
-        assert ("another cascade made these results: its rule is 0123456789abcdef" in error) == (
-            code == 2
-        )
+        told = f"another cascade made some or all of these results: its rule is {other}"
+        assert (told in capsys.readouterr().err) == (code == 2)
+
+
+def test_a_folder_of_parts_is_read_as_one_file(world, capsys, tmp_path):
+    changed = read_results(world / "changed.csv")
+    ends = [0, 1000, 1001, 2500, len(changed)]
+    for start, end in pairwise(ends):
+        write(tmp_path / f"part-{start:05}-{end:05}.parquet", changed[start:end])
+    (tmp_path / "settings.json").write_text("{}")
+    assert read_results(tmp_path) == changed
+    whole = answer(capsys, world / "c.json", world / "changed.csv")
+    assert answer(capsys, world / "c.json", tmp_path) == whole
+    whole = answer(capsys, world / "c.json", world / "changed.csv", "--shuffle")
+    assert answer(capsys, world / "c.json", tmp_path, "--shuffle") == whole
+    part = tmp_path / "part-01000-01001.parquet"
+    assert main(["watch", str(world / "c.json"), str(part), str(tmp_path)]) == 2
+    assert f"{part}: its samples were counted before" in capsys.readouterr().err
+    part.unlink()
+    assert main(["watch", str(world / "c.json"), str(tmp_path)]) == 2
+    assert "lacks samples 1,000 to 1,000, before part-01001-02500" in capsys.readouterr().err
+    (tmp_path / "none").mkdir()
+    assert main(["watch", str(world / "c.json"), str(tmp_path / "none")]) == 2
+    assert "is a folder without *.parquet" in capsys.readouterr().err
 
 
 def test_few_samples(world, capsys):

@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -26,9 +27,8 @@ from committee.certificates.state_file import StateFile
 from committee.cli import options as opt
 from committee.cli.output import print_json, print_table, say_wrapped
 from committee.errors import DataError
-from committee.rule.cascade import Cascade
 from committee.run.open import open_cascade
-from committee.run.results import cascade_of, read_exits
+from committee.run.results import parts_of, read_exits
 from committee.text import counted, percent
 
 
@@ -36,7 +36,10 @@ def watch(
     cascade: opt.CascadePath,
     results: Annotated[
         list[Path],
-        typer.Argument(help="Results of committee run: .csv, .jsonl or .parquet, in order."),
+        typer.Argument(
+            help="Results of committee run: .csv, .jsonl or .parquet, or a folder of parquet parts."
+            " They are read in order."
+        ),
     ],
     alpha: opt.Alpha = ALPHA,
     tau: opt.Tau = TAU,
@@ -49,7 +52,7 @@ def watch(
         bool,
         typer.Option(
             "--shuffle",
-            help="Take the rows of each file in random order: a folder has its classes one by one.",
+            help="Take the rows of each in random order: a folder has its classes one by one.",
         ),
     ] = False,
     as_json: opt.AsJson = False,
@@ -67,9 +70,11 @@ def watch(
     file = None if state is None else StateFile(state)
     now = (file.read(monitors) if file else None) or monitors.start()
     for path in results:
-        now = _counted_once(path, now)
-        _check_cascade(path, loaded.cascade)
-        exits = read_exits(path)
+        parts = parts_of(path)
+        for part in parts:
+            now = _counted_once(part, now)
+        pieces = (read_exits(part, loaded.cascade.rule_fingerprint) for part in parts)
+        exits = chain.from_iterable(pieces)
         for stages, scores in _shuffled(exits) if shuffle else exits:
             now = monitors.advance(now, monitors.cells(stages, scores))
     if file is not None:
@@ -90,16 +95,6 @@ def _shuffled(exits: Iterable[tuple[Array, Array]]) -> Iterator[tuple[Array, Arr
         stages, scores = (np.concatenate(each) for each in zip(*pieces, strict=True))
         order = np.random.default_rng(0).permutation(len(stages))
         yield stages[order], scores[order]
-
-
-def _check_cascade(path: Path, cascade: Cascade) -> None:
-    """Refuse results of another cascade, if their file says whose they are."""
-    found, own = cascade_of(path), cascade.rule_fingerprint
-    if found not in ("", own):
-        raise DataError(
-            f"{path}: another cascade made these results: its rule is {found}, and that of "
-            f"{cascade} is {own}. Name the cascade file that was run"
-        )
 
 
 def _counted_once(path: Path, now: State) -> State:

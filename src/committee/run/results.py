@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import islice
 from pathlib import Path
@@ -21,6 +22,8 @@ from committee.text import csv_text, first_line, from_cell, printable, writable
 ENDINGS = (".csv", ".jsonl", ".parquet")
 # Rows of a file that are in memory at once, where only exits are read.
 _ROWS = 2**16
+# What names of parts say of their samples: the first, and the end.
+_SPAN = re.compile(r"part-(\d+)-(\d+)$")
 # A larger number is no stage.
 _MOST_STAGES = 2**31
 
@@ -116,9 +119,9 @@ def encoded_rows(path: Path, rows: Sequence[Mapping[str, Any]], names: Iterable[
 
 
 def read_results(path: Path) -> list[Result]:
-    """Return the results that :func:`_write_results` wrote."""
+    """Return the results of a file of ``committee run``, or of a folder of parquet parts."""
     try:
-        return [Result(**row) for row in read_rows(path)]
+        return [Result(**row) for part in parts_of(path) for row in read_rows(part)]
     except (ValueError, TypeError, csv.Error) as error:
         raise DataError(
             f"{path}: holds no valid results ({printable(str(error))}). Delete it and run again"
@@ -139,54 +142,63 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def cascade_of(path: Path) -> str:
-    """Return the fingerprint of the rule that made results; empty if their file does not say."""
-    read = {".csv": _csv_first, ".jsonl": _jsonl_first, ".parquet": _parquet_first}
-    try:
-        row = read[path.suffix.lower()](path) if path.suffix.lower() in read else {}
-    except (ValueError, TypeError, KeyError, csv.Error):
-        return ""  # what is no file of results is refused where its rows are read
-    found = row.get("cascade") if isinstance(row, Mapping) else None
-    return found if isinstance(found, str) else ""
+def parts_of(path: Path) -> list[Path]:
+    """Return the files of results: the path, or of a folder its parquet parts in their order.
+
+    Raises:
+        DataError: If a folder has no parts, or the name of one says that samples before it lack.
+    """
+    if not path.is_dir():
+        return [path]
+    parts = sorted(path.glob("*.parquet"))
+    if not parts:
+        raise DataError(f"{path}: is a folder without *.parquet; name results of committee run")
+    end = 0
+    for span in filter(None, (_SPAN.search(part.stem) for part in parts)):
+        if int(span[1]) != end:
+            raise DataError(
+                f"{path}: lacks samples {end:,} to {int(span[1]) - 1:,}, before {span[0]}. End the "
+                "run first: the same command goes on"
+            )
+        end = int(span[2])
+    return parts
 
 
-def _csv_first(path: Path) -> Any:
-    with path.open(newline="", encoding="utf-8") as file:
-        return next(csv.DictReader(file), {})
+def read_exits(path: Path, rule: str = "") -> Iterator[tuple[Array, Array]]:
+    """Yield the exits of a file of results in their order, some rows at a time.
 
-
-def _jsonl_first(path: Path) -> Any:
-    with path.open(encoding="utf-8", newline="\n") as file:
-        return json.loads(file.readline() or "{}")
-
-
-def _parquet_first(path: Path) -> Any:
-    require("Reading parquet", "parquet")
-    import pyarrow.parquet
-
-    with pyarrow.parquet.ParquetFile(path) as file:
-        for batch in file.iter_batches(1, columns=["cascade"]):
-            return dict(batch.to_pylist()[0])
-    return {}
-
-
-def read_exits(path: Path) -> Iterator[tuple[Array, Array]]:
-    """Yield the exits of results in their order, some rows at a time.
+    Args:
+        path: A file.
+        rule: Fingerprint of the rule whose rows they must be, where they say it; empty for any.
 
     Yields:
         Stage of exit, -1 of a sample that failed, shape (n,), and score at the exit, shape (n,).
+
+    Raises:
+        DataError: If it holds no results, or rows of another rule.
     """
     if path.suffix.lower() not in ENDINGS:
         raise DataError(f"{path}: results are {', '.join(ENDINGS)}")
     read = {".csv": _csv_exits, ".jsonl": _jsonl_exits, ".parquet": _parquet_exits}
     try:
-        for exits in read[path.suffix.lower()](path):
+        for exits, rules in read[path.suffix.lower()](path):
+            if rule:
+                _check_rules(path, {*rules} - {"", None, rule}, rule)
             yield _checked_exits(exits)
     except (ValueError, TypeError, KeyError, IndexError, csv.Error) as error:
         raise DataError(
             f"{path}: holds no results of committee run, with columns stage and confidence "
             f"({printable(first_line(error))})"
         ) from None
+
+
+def _check_rules(path: Path, others: Collection[Any], own: str) -> None:
+    for other in sorted(map(str, others))[:1]:
+        raise DataError(
+            f"{path}: another cascade made some or all of these results: its rule is "
+            f"{printable(other)}, not {own}. Name the cascade file that was run, and give each "
+            "cascade its own file of results"
+        )
 
 
 def _checked_exits(exits: Array) -> tuple[Array, Array]:
@@ -202,29 +214,39 @@ def _checked_exits(exits: Array) -> tuple[Array, Array]:
     return np.where(failed, -1, stages).astype(np.int64), scores
 
 
-def _csv_exits(path: Path) -> Iterator[Array]:
+# Stages and scores, shape (2, n), and the rules that the rows name.
+_Exits = Iterator[tuple[Array, Iterable[Any]]]
+
+
+def _csv_exits(path: Path) -> _Exits:
     with path.open(newline="", encoding="utf-8") as file:
         rows = csv.reader(file)
         header = next(rows, [])
         stage, score = header.index("stage"), header.index("confidence")
+        rule = header.index("cascade") if "cascade" in header else None
         while some := list(islice(rows, _ROWS)):
-            yield np.array([[float(row[k] or "nan") for row in some] for k in (stage, score)])
+            exits = [[float(row[k] or "nan") for row in some] for k in (stage, score)]
+            yield np.array(exits), [] if rule is None else {row[rule] for row in some}
 
 
-def _jsonl_exits(path: Path) -> Iterator[Array]:
+def _jsonl_exits(path: Path) -> _Exits:
     with path.open(encoding="utf-8", newline="\n") as file:
         while some := [json.loads(line) for line in islice(file, _ROWS)]:
-            yield np.array([[row[k] for row in some] for k in ("stage", "confidence")], np.float64)
+            exits = [[row[k] for row in some] for k in ("stage", "confidence")]
+            yield np.array(exits, np.float64), {row.get("cascade") for row in some}
 
 
-def _parquet_exits(path: Path) -> Iterator[Array]:
+def _parquet_exits(path: Path) -> _Exits:
     require("Reading parquet", "parquet")
     import pyarrow.parquet
 
     with pyarrow.parquet.ParquetFile(path) as file:
-        for batch in file.iter_batches(_ROWS, columns=["stage", "confidence"]):
+        rule = [name for name in file.schema_arrow.names if name == "cascade"]
+        for batch in file.iter_batches(_ROWS, columns=["stage", "confidence", *rule]):
             columns = [batch.column(name) for name in ("stage", "confidence")]
-            yield np.array([c.to_numpy(zero_copy_only=False) for c in columns], np.float64)
+            exits = [column.to_numpy(zero_copy_only=False) for column in columns]
+            rules = batch.column("cascade").unique().to_pylist() if rule else []
+            yield np.array(exits, np.float64), rules
 
 
 def join_results(path: Path, parts: Sequence[Path]) -> Path:
