@@ -459,6 +459,12 @@ def test_a_bundle_and_one_onnx_file_are_served(
             asked = [triton.InferRequestedOutput("probabilities")]
             shares = client.infer("cascade", [images_input(IMAGES)], outputs=asked)
             assert shares.as_numpy("probabilities").shape == (60, 10)
+            if out == "one.onnx":  # its stages stand inside each other
+                asked = {"parameters": {"max_stage": 0}}
+                refused = httpx.post(f"{running.address}{INFER}", json={**ONE, **asked})
+                assert refused.status_code == 400
+                why = "max_stage: a cascade that is one ONNX file exits where the file says; serve"
+                assert why in refused.json()["error"]
 
 
 @pytest.mark.parametrize(

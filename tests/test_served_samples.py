@@ -14,14 +14,24 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from committee import Cascade
+from committee.cli import main
 from committee.data.files import decoded
 from committee.errors import CascadeError, RequestError
 from committee.models.inputs import prepared
 from committee.serve.samples import SampleReader
 from committee.serve.tensors import BYTES, Tensor, texts_tensor
+from committee.spec.model import ModelSpec
 from committee.spec.preprocessing import Preprocessing
 from committee.spec.record import Record
-from committee.spec.task import CLASSIFICATION, IMAGE_CLASSIFICATION, VIDEO_CLASSIFICATION
+from committee.spec.task import (
+    CLASSIFICATION,
+    IMAGE_CLASSIFICATION,
+    SEMANTIC_SEGMENTATION,
+    VIDEO_CLASSIFICATION,
+    Task,
+)
+from committee.spec.views import Views
 
 RECIPE = Preprocessing((8, 8), exif=True)
 READER = SampleReader(IMAGE_CLASSIFICATION, frozenset({RECIPE}), 10_000, 8)
@@ -266,6 +276,18 @@ def test_requests_without_samples_or_of_too_many_are_refused() -> None:
     assert error.value.status == 413
 
 
-def test_clips_are_not_served() -> None:
-    with pytest.raises(CascadeError, match="a clip of video-classification is not served"):
-        SampleReader(VIDEO_CLASSIFICATION, frozenset({RECIPE}))
+@pytest.mark.parametrize("task", [VIDEO_CLASSIFICATION, SEMANTIC_SEGMENTATION])
+def test_clips_and_segmentation_are_not_served(
+    task: Task, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(CascadeError, match=f"cascades of {task.name} are not served"):
+        SampleReader(task, frozenset({RECIPE}))
+    recipe = replace(RECIPE, exif=False, views=Views(frames=4)) if task.views else RECIPE
+    spec = ModelSpec("one", "onnx:missing.onnx", recipe, task=task.name)
+    cascade = replace(Cascade.of(["one"]), models={"one": spec})
+    path = cascade.save(tmp_path / "c.json")
+    # It is refused before models are loaded.
+    assert main(["serve", str(path), "--port", "0"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"cascades of {task.name} are not served, but those of 'image-class" in line
+    assert "'classification' are. Run this one with committee run" in line

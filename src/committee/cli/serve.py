@@ -18,6 +18,7 @@ from committee.errors import CascadeError, require
 from committee.run.open import open_cascade
 from committee.run.runner import Runner
 from committee.serve.reference import check_loadable, reference_rule
+from committee.serve.samples import check_served
 from committee.serve.settings import AlarmSettings, Observing, Settings, ShadowSettings
 from committee.serve.tracing import tracing_to
 from committee.text import printable
@@ -187,6 +188,7 @@ def serve(
 
 def _load(cascade: str, pool: str | None, allow_code: tuple[str, ...], threads: int) -> Runner:
     loaded = with_models(open_cascade(cascade, threads), pool)
+    check_served(loaded.task)  # before it is loaded
     return Runner(loaded, allow_code=allow_code, threads=threads)
 
 

@@ -27,7 +27,7 @@ from committee.serve.tensors import BYTES, Tensor, named, where_of
 from committee.spec.preprocessing import Preprocessing
 from committee.spec.recipe import Recipe
 from committee.spec.record import Record
-from committee.spec.task import Task
+from committee.spec.task import TASKS, Task
 from committee.text import brief, listed
 
 if TYPE_CHECKING:
@@ -69,6 +69,16 @@ class ReadSamples:
         return cls(count, rows, good, {row: brief(reason) for row, reason in failed.items()})
 
 
+def check_served(task: Task) -> None:
+    """Raise a CascadeError if samples of a task are not served."""
+    if task.views or task.dense:
+        served = listed([each.name for each in TASKS.values() if not (each.views or each.dense)])
+        raise CascadeError(
+            f"serve: cascades of {task.name} are not served, but those of {served} are. Run this "
+            "one with committee run"
+        )
+
+
 @dataclass(frozen=True)
 class SampleReader:
     """Reads the samples of a cascade from requests.
@@ -91,11 +101,7 @@ class SampleReader:
     whole: bool = False
 
     def __post_init__(self) -> None:
-        if self.task.views or self.task.dense:
-            raise CascadeError(
-                f"serve: a {self.task.sample} of {self.task.name} is not served; run the cascade "
-                "with committee run"
-            )
+        check_served(self.task)
 
     @property
     def columns(self) -> tuple[str, ...]:
