@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 DEMO_VENV := .venv-demo
+DOCS_VENV := .venv-docs
 BIN := $(VENV)/bin
 # The CPU build of torch; an unpinned one brings gigabytes of CUDA packages.
 TORCH := torch==2.13.0
@@ -19,7 +20,7 @@ EXTRAS := .[all,torch,timm,torchvision,transformers,export,sklearn,hub,datasets,
 
 .PHONY: fuzz node node-if-there demo imagenet test test-lowest lint bench bench-search \
 	bench-search-large bench-imagenet bench-promises bench-alarms bench-rivals bench-predict bench-import bench-run \
-	bench-export bench-serve multiply-adds docs notebooks structure format clean
+	bench-export bench-serve bench-which-one multiply-adds docs notebooks playground structure format clean
 
 demo: $(DEMO_VENV)/ready
 	$(DEMO_VENV)/bin/committee demo --out demo-out
@@ -81,6 +82,10 @@ bench-alarms: $(VENV)/ready
 bench-rivals: $(VENV)/ready
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python benchmarks/rivals.py --splits $(or $(SPLITS),5)
 
+# Cascade, router, early exit, ensemble: a few minutes of one core. Writes the table of docs/which_one.md.
+bench-which-one: $(VENV)/ready
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python benchmarks/which_one.py
+
 # Fourteen ImageNet models over ten splits; writes the table of examples/imagenet/README.md.
 bench-imagenet: $(VENV)/ready
 	$(BIN)/python benchmarks/imagenet.py
@@ -107,9 +112,15 @@ multiply-adds: $(VENV)/ready
 	PYTHONPATH=tests $(BIN)/python -c "import conftest, runpy; \
 		runpy.run_path('benchmarks/multiply_adds.py', run_name='__main__')"
 
-# Write docs/cli.md, the help of every command.
-docs: $(VENV)/ready
-	$(BIN)/python docs/cli.py
+# The site: docs/cli.md and docs/formats.md anew, then every page; a warning is an error. Open site/html/index.html.
+docs: $(DOCS_VENV)/ready
+	$(DOCS_VENV)/bin/python docs/cli.py
+	$(DOCS_VENV)/bin/python docs/schemas.py
+	$(DOCS_VENV)/bin/python -m sphinx -q -W --keep-going -c docs -d site/doctrees . site/html
+
+# The counts that the playground answers from, docs/site/static/playground_data.js.
+playground: $(VENV)/ready
+	$(BIN)/python docs/playground.py
 
 # Run the notebooks of docs anew and keep what they show.
 notebooks: $(VENV)/ready
@@ -128,6 +139,13 @@ $(DEMO_VENV)/ready: pyproject.toml
 	@echo "Making $(DEMO_VENV) and installing there; this takes a minute or two."
 	$(PYTHON) -m venv $(DEMO_VENV)
 	$(DEMO_VENV)/bin/pip install --quiet --disable-pip-version-check -e ".[images,onnx,report]"
+	touch $@
+
+# What builds the site, 290 MB; the package without its compiled part, for only its words are read.
+$(DOCS_VENV)/ready: pyproject.toml docs/requirements.txt
+	$(PYTHON) -m venv $(DOCS_VENV)
+	$(DOCS_VENV)/bin/pip install --quiet --disable-pip-version-check -r docs/requirements.txt
+	$(DOCS_VENV)/bin/pip install --quiet --disable-pip-version-check -e . -C wheel.cmake=false -C wheel.platlib=false
 	touch $@
 
 # Python compiles what is imported, a quarter of these 20,000 modules; pip would compile all.
@@ -161,4 +179,4 @@ node-if-there:
 		else echo "Node.js and npm are not here: the test of the JavaScript example will skip"; fi
 
 clean:
-	rm -rf $(VENV) $(DEMO_VENV) demo-out imagenet-out .browser .node
+	rm -rf $(VENV) $(DEMO_VENV) $(DOCS_VENV) demo-out imagenet-out site .browser .node

@@ -160,3 +160,28 @@ def test_few_labels_certify_as_the_page_shows(demo, tmp_path, monkeypatch, capsy
     certificate = cm.Certificate.of("mine.json")
     assert f"{-100 * certificate.lower_bound:.2f} points less accurate" in section
     assert "6.58× cheaper" in certificate.text
+
+
+def test_the_first_page_shows_what_its_lines_print(demo, tmp_path, monkeypatch, capsys):
+    page = (ROOT / "docs/index.md").read_text(encoding="utf-8")
+    lines, shown = re.search(r"```python\n(.*?)```\n\n```text\n(.*?)```", page, re.S).groups()
+    assert sum(1 for line in lines.splitlines() if line) == 12
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "predictions").symlink_to(demo[1] / "predictions")
+    exec(compile(lines, "index.md", "exec"), {})  # the page is ours
+    assert capsys.readouterr().out == shown
+
+
+def test_the_exits_of_the_first_stage_are_as_the_method_page_says(demo):
+    test = cm.Pool.load(demo[1] / "predictions/test")
+    cascade = cm.Cascade.load(demo[1] / "cascade.json")
+    outputs = test.model("micro").values
+    sure = np.exp(outputs - outputs.max(1, keepdims=True))
+    sure = sure.max(1) / sure.sum(1) >= cascade.stages[0].threshold
+    page = (ROOT / "docs/method.md").read_text(encoding="utf-8")
+    accuracies = [
+        (test.model(name).values.argmax(1) == test.samples.labels)[sure].mean()
+        for name in ("micro", "large")
+    ]
+    for figure in (f"{100 * sure.mean():.0f} %", *(f"{100 * each:.1f} %" for each in accuracies)):
+        assert figure in page

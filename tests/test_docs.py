@@ -23,11 +23,12 @@ def found(pattern: str) -> list[str]:
 
 
 POOLS = [text for text in found(r"^```toml\n(.*?)```") if "[[model]]" in text]
-# Others need files or each other: test_data_docs.py, test_calibrate.py and test_export_docs.py.
+# Others need files or each other: test_data_docs.py, test_calibrate.py and test_export_docs.py; or
+# the predictions of the demo: test_demo.py.
 SNIPPETS = [
     snippet
     for name, text in TEXTS.items()
-    if name not in ("data.md", "store.md", "calibration.md", "export.md")
+    if name not in ("data.md", "store.md", "calibration.md", "export.md", "index.md")
     for snippet in re.findall(r"^```python\n(.*?)```", text, re.M | re.S)
 ]
 COMMANDS = found(r"^    (committee [^\n]*)")

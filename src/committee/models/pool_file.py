@@ -166,7 +166,19 @@ def _pool_file(path: Path, data: dict[str, Any]) -> PoolFile:
 
 @dataclass(frozen=True)
 class _File:
-    """A pool file as it is written."""
+    """A pool file as it is written.
+
+    Args:
+        model: The models, one ``[[model]]`` each.
+        task: Name of the task.
+        classes: Names of the classes in the order of the outputs, a file that lists them one a
+            line, or ``imagenet``.
+        preprocessing: What all models share of it; a model may differ.
+        views: Of clips: which views all models see.
+        tiles: Of segmentation: the sizes of tiles.
+        input: Of records: the columns that all models take.
+        dtype: Of records: the type of the array that is made of them.
+    """
 
     model: list[dict[str, Any]] = field(default_factory=list)
     task: str = IMAGE_CLASSIFICATION.name
@@ -180,7 +192,29 @@ class _File:
 
 @dataclass(frozen=True)
 class _Entry:
-    """One [[model]] of a pool file as it is written."""
+    """One ``[[model]]`` of a pool file as it is written.
+
+    Args:
+        name: Its name in the pool, and of its files in the store.
+        source: Where it comes from, ``SCHEME:REST``.
+        resolution: Side of its input in pixels, or height and width.
+        resolutions: Several of them: one model each, of one set of weights.
+        weights: A file, ``random``, or empty for those that the source publishes.
+        seed: Of random weights.
+        engine: What runs it; empty for the source's own.
+        layout: Order of the axes of a graph's input, where the graph leaves it open.
+        output: Name of the output that is taken, if there are several.
+        concurrency: Calls of an async function that may be under way at once.
+        input: Of records: the columns that it takes.
+        dtype: Of records: the type of the array that is made of them.
+        id2label: False if outputs are in the order of the classes whatever the model says.
+        kind: Kind of its outputs, if it is not the source's usual one.
+        family: Name of the architecture, if several models are trainings of it.
+        preprocessing: What differs from that of all models, or from what the source publishes.
+        views: Of clips: which views it sees, where it differs.
+        view_blocks: Of clips: groups of views between which a clip may exit.
+        costs: Cost of one sample, by unit.
+    """
 
     name: str
     source: str

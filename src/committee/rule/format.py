@@ -24,7 +24,13 @@ SCHEMA = 2
 
 @dataclass(frozen=True)
 class _StageFields:
-    """One stage as a file holds it; a threshold that is infinite is a word."""
+    """One stage as a file holds it.
+
+    Args:
+        models: Names of the models that run together.
+        threshold: A sample exits when its score is at least this; ``always`` or ``never`` where it
+            is infinite.
+    """
 
     models: tuple[str, ...]
     threshold: float | Literal["always", "never"]
@@ -39,7 +45,19 @@ class _StageFields:
 
 @dataclass(frozen=True)
 class CascadeFields:
-    """A cascade as a file holds it; see :class:`committee.rule.cascade.Cascade` for the fields."""
+    """A cascade as a file holds it.
+
+    Args:
+        stages: In the order in which they run.
+        confidence: Name of the function that scores a sample.
+        combine: Name of the combination of outputs; empty for the usual one of their kind.
+        classes: Names of the classes, in the order of the outputs.
+        models: What is known of each model, by name, as in the index of a store.
+        origin: What the choice rests on.
+        calibrations: Of each model that has one, by name.
+        certificate: What is promised on new data; None without a promise.
+        expected: Where samples exited that are like those to come, for alarms; None if unknown.
+    """
 
     stages: tuple[_StageFields, ...]
     confidence: str

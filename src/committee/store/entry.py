@@ -38,8 +38,14 @@ _FLOAT = re.compile(r"float(16|32|64)|[<>]f[248]")
 class Entry:
     """Describes one model's outputs on one split.
 
-    ``samples``, ``classes`` and ``fingerprint``, of the model or of imported outputs, are
-    fingerprints. Rounding depends on ``batch_size``, which is 0 for imported outputs.
+    Args:
+        kind: Kind of the outputs.
+        samples: Fingerprint of the ids of the samples.
+        classes: Fingerprint of the classes.
+        fingerprint: Of the model's weights and code, or of imported outputs.
+        batch_size: Samples that ran together, on which rounding depends; 0 for imported outputs.
+        dtype: Type of the numbers, as NumPy names it.
+        rows: Samples.
     """
 
     kind: Kind
@@ -66,7 +72,10 @@ IDENTITY = ("kind", "classes", "fingerprint", "batch_size", "dtype")
 class Part:
     """One chunk of a finished file.
 
-    ``ids`` is a fingerprint of the ids of its samples.
+    Args:
+        rows: Samples in it.
+        crc32: Checksum of its bytes.
+        ids: Fingerprint of the ids of its samples.
     """
 
     rows: int
@@ -76,7 +85,13 @@ class Part:
 
 @dataclass(frozen=True)
 class Manifest:
-    """One model's finished outputs: their description, numbers per row, and chunks in order."""
+    """One model's finished outputs.
+
+    Args:
+        entry: What they are.
+        width: Numbers a row.
+        parts: Chunks, in order.
+    """
 
     entry: Entry
     width: int

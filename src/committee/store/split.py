@@ -46,7 +46,17 @@ class Split:
 
 @dataclass(frozen=True)
 class _Record:
-    """What ``samples.json`` holds; contents have 16 hexadecimal digits each."""
+    """What ``samples.json`` holds.
+
+    Args:
+        split: Name of the split.
+        rule: How it was drawn from a larger set; empty if it was not.
+        checked: True if each sample was read once, and those that cannot be read were left out.
+        broken: The samples that were left out.
+        ids: Name of each sample.
+        labels: Index of each sample's class, -1 for none; None without labels.
+        content: A digest of each sample's bytes, 16 hexadecimal digits each; None if unknown.
+    """
 
     split: str
     rule: str
