@@ -55,11 +55,11 @@ class RunningServer:
 
 
 @contextmanager
-def serving(cascade: Path, *options: str) -> Iterator[RunningServer]:
+def serving(cascade: Path, *options: str, warnings: str = "error") -> Iterator[RunningServer]:
     """A server of a cascade, ready; it is stopped at the end, and must end well."""
     log = cascade.with_name(f"{cascade.name}.log")
     words = ["serve", str(cascade), "--port", "0", "--threads", "1", "--json", *options]
-    environment = {**os.environ, "PYTHONWARNINGS": "error"}
+    environment = {**os.environ, "PYTHONWARNINGS": warnings}
     with (
         log.open("w") as errors,
         subprocess.Popen(

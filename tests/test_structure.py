@@ -33,6 +33,10 @@ def test_no_module_is_longer_than_580_lines(source):
 LAZY = {
     ("committee_command", "committee.cli.main"),
     ("committee.cli.serve", "committee.serve.process.run_server"),
+    *(
+        ("committee.cli.serve", f"committee.scale.serve.{n}")
+        for n in ("Replicas", "Service", "serve_on")
+    ),
     ("committee.cli.verify", "committee.export.torch_module.as_module"),
     # In a function that travels to other machines.
     ("committee.scale.cluster", "committee.version.__version__"),

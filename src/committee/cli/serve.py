@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -12,11 +14,14 @@ import typer
 
 from committee.certificates.monitors import ALPHA, MOST_FAILED, TAU
 from committee.cli import options as opt
+from committee.cli.options import check_on, refuse
 from committee.cli.output import print_json, say
 from committee.cli.stores import with_models
 from committee.errors import CascadeError, require
-from committee.run.open import open_cascade
+from committee.rule.cascade import Cascade
+from committee.run.open import CascadeLike, open_cascade
 from committee.run.runner import Runner
+from committee.scale.cluster import connect
 from committee.serve.reference import check_loadable, reference_rule
 from committee.serve.samples import check_served
 from committee.serve.settings import AlarmSettings, Observing, Settings, ShadowSettings
@@ -134,6 +139,25 @@ def serve(
             help="With --shadow: disagreements go into its to_label.csv, and the samples beside.",
         ),
     ] = None,
+    on: opt.On = None,
+    address: opt.Address = None,
+    replicas: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N[,N]",
+            help="With --on ray: servers, or the fewest and the most; default: from 1 to as many "
+            "as have room.",
+        ),
+    ] = None,
+    target: Annotated[
+        float | None,
+        typer.Option(
+            help="With --on ray: samples that wait at a server, beyond which one more begins; "
+            "default: 64."
+        ),
+    ] = None,
+    cpus: opt.Cpus = 1.0,
+    gpus: opt.Gpus = 0.0,
     pool: opt.LoadedAs = None,
     allow_code: opt.AllowCode = None,
     as_json: opt.AsJson = False,
@@ -169,21 +193,60 @@ def serve(
     )
     _check_open(settings)
     code = tuple(allow_code or ())
-    observing = Observing(
-        AlarmSettings(alpha, tau, most_failed, alarm_state, webhook),
-        ShadowSettings(shadow, to_label),
-        partial(_load_reference, pool, code, threads),
-    )
+    alarms = AlarmSettings(alpha, tau, most_failed, alarm_state, webhook)
+    shadows = ShadowSettings(shadow, to_label)
+    watched = _file(cascade) if reload else None
+    given = {"address": address is not None, "replicas": replicas is not None}
+    check_on(on, **given, target=target is not None, cpus=cpus != 1, gpus=gpus != 0)
+    if on is not None:
+        given = {"grpc_port": grpc_port is not None, "shadow": shadow != 0}
+        refuse("a server that is one process, not --on ray", **given)
+        settings = replace(settings, threads=threads or max(1, int(cpus)))
+        own = settings, code, not quiet, trace
+        room = replicas, target, cpus, gpus
+        _serve_on_ray(address, partial(_opened, cascade, pool), own, room, alarms, as_json, watched)
+        return
     run_server(
         partial(_load, cascade, pool, code, threads),
         settings,
-        partial(_ready, as_json),
+        partial(_ready_here, as_json),
         _warn,
         log=not quiet,
-        watched=_file(cascade) if reload else None,
+        watched=watched,
         tracing=None if trace is None else tracing_to(trace),
-        observing=observing,
+        observing=Observing(alarms, shadows, partial(_load_reference, pool, code, threads)),
     )
+
+
+def _serve_on_ray(
+    address: str | None,
+    opened: Callable[[], CascadeLike],
+    own: tuple[Settings, tuple[str, ...], bool, str | None],
+    room: tuple[str | None, float | None, float, float],
+    alarms: AlarmSettings,
+    as_json: bool,
+    watched: Path | None,
+) -> None:
+    from committee.scale.serve import Replicas, Service, serve_on
+
+    name = own[0].name
+    replicas = Replicas.of(*room)
+    with connect(address) as cluster:
+        serve_on(
+            cluster,
+            lambda: Service(opened(), *own),
+            replicas,
+            alarms,
+            lambda served, version, where: _ready(as_json, name, served, version, where),
+            _warn,
+            watched,
+        )
+
+
+def _opened(cascade: str, pool: str | None) -> CascadeLike:
+    """Return the cascade as replicas load it: itself, or the path of one ONNX file."""
+    loaded = with_models(open_cascade(cascade), pool)
+    return loaded if loaded.graph is None else cascade
 
 
 def _load(cascade: str, pool: str | None, allow_code: tuple[str, ...], threads: int) -> Runner:
@@ -205,21 +268,27 @@ def _load_reference(
     return loaded
 
 
-def _ready(as_json: bool, served: ServedCascade, address: str, grpc_address: str) -> None:
+def _ready_here(as_json: bool, served: ServedCascade, address: str, grpc_address: str) -> None:
+    _ready(as_json, served.name, served.cascade, served.version, address, grpc_address)
+
+
+def _ready(
+    as_json: bool, name: str, cascade: Cascade, version: str, address: str, grpc_address: str = ""
+) -> None:
     """Say where what is served, in one line."""
-    where = f"{address}/v2/models/{served.name}"
+    where = f"{address}/v2/models/{name}"
     if as_json:
         about: dict[str, Any] = {
             "address": address,
             "model": where,
             "grpc": grpc_address or None,
-            "cascade": str(served.cascade),
-            "version": served.version,
+            "cascade": str(cascade),
+            "version": version,
         }
         print_json(about)
     else:
         more = f" and by gRPC at {grpc_address}" if grpc_address else ""
-        say(f"Ready: {served.cascade}, version {served.version}, at {where}{more}")
+        say(f"Ready: {cascade}, version {version}, at {where}{more}")
     sys.stdout.flush()
 
 

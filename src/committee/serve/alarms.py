@@ -70,7 +70,7 @@ class Alarms(Observer):
         watch.about = {"cascade": str(runner.cascade), "version": version}
         self._watch = watch
         self._show()
-        return _InOrder(watch)
+        return InOrder(watch.new)
 
     async def run(self) -> None:
         """Look every second, and at the end at what came since."""
@@ -163,15 +163,18 @@ class Alarms(Observer):
             self._note(f"the state of alarms is written no more: {error}")
 
 
-class _InOrder(Observer):
+class InOrder(Observer):
     """Hands on the samples of a loaded cascade once those of all earlier requests are decided.
 
     Samples that exit early are answered early. In that order they would tell of exits that are
     not there.
+
+    Args:
+        new: Takes the stage and the score of each sample; -1 and 0 if it failed.
     """
 
-    def __init__(self, watch: _Watch) -> None:
-        self._watch = watch
+    def __init__(self, new: list[tuple[int, float]]) -> None:
+        self.new = new
         self._came: deque[int] = deque()
         self._made: dict[int, list[tuple[int, float]]] = {}
 
@@ -185,7 +188,7 @@ class _InOrder(Observer):
             (-1, 0.0) if each is None else (each.stage, each.confidence) for each in made
         ]
         while self._came and self._came[0] in self._made:
-            self._watch.new += self._made.pop(self._came.popleft())
+            self.new += self._made.pop(self._came.popleft())
 
 
 class _Watch:

@@ -44,7 +44,7 @@ def make_app(serving: Serving, routes: Sequence[BaseRoute] = (), log: Log | None
 
     Args:
         serving: What is served.
-        routes: Further routes.
+        routes: Further routes; one of a known path takes its place.
         log: A function of one dictionary a request, for the access log; None for no log.
     """
     # Searched in this order, so the commonest are first.
@@ -59,6 +59,7 @@ def make_app(serving: Serving, routes: Sequence[BaseRoute] = (), log: Log | None
             )
         ),
         Route("/classify", classify, methods=["POST"]),
+        *routes,
         Route("/v2", about_server),
         Route("/v2/", about_server, include_in_schema=False),
         Route("/v2/health/live", live),
@@ -67,7 +68,6 @@ def make_app(serving: Serving, routes: Sequence[BaseRoute] = (), log: Log | None
         Route("/about", about_cascade),
         Route("/exits", exits),
         Route("/openapi.json", description),
-        *routes,
     ]
     handlers: dict[Any, Any] = {
         RequestError: _refused,

@@ -81,7 +81,7 @@ async def _serve(
     watched: Path | None,
     observing: Observing,
 ) -> None:
-    listening = _socket(serving.settings)
+    listening = listening_socket(serving.settings)
     line = log_line if log else None
     serving.observers, routes = observers_of(observing, serving, note)
     server = _Server(serving, make_app(serving, routes, log=line))
@@ -94,7 +94,7 @@ async def _serve(
         try:
             served = await _unless_stopped(serving.swap(), running)
             if served is not None:
-                _collect_less()
+                collect_less()
                 ready(served, _address(listening), grpc_address)
                 helpers.append(asyncio.create_task(_reload_at(hangup, serving, note)))
                 if watched is not None:
@@ -108,7 +108,7 @@ async def _serve(
             await asyncio.gather(*helpers, return_exceptions=True)
 
 
-def _collect_less() -> None:
+def collect_less() -> None:
     """Let the garbage collector pass over what is loaded, and come less often.
 
     It looks at the objects of all requests that wait, again and again, which takes as long as their
@@ -141,7 +141,7 @@ async def _unless_stopped(work: Any, running: asyncio.Task[None]) -> ServedCasca
     return served
 
 
-def _socket(settings: Settings) -> socket.socket:
+def listening_socket(settings: Settings) -> socket.socket:
     """Return a socket that is bound to the address."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -196,21 +196,22 @@ async def _reload(serving: Serving, note: Callable[[str], None]) -> None:
         note(f"the new cascade is refused, the one before goes on: {reason_of(error)}")
     else:
         gc.unfreeze()  # or the cascade before could not be collected
-        _collect_less()
+        collect_less()
         note(f"serving {served.cascade}, version {served.version}")
 
 
 async def _look_at(path: Path, serving: Serving, note: Callable[[str], None]) -> None:
-    seen = _state(path)
+    seen = file_state(path)
     while True:
         await asyncio.sleep(_LOOK)
-        now = _state(path)
+        now = file_state(path)
         if now not in (None, seen):
             seen = now
             await _reload(serving, note)
 
 
-def _state(path: Path) -> tuple[int, int, int] | None:
+def file_state(path: Path) -> tuple[int, int, int] | None:
+    """Return what changes when a file does; None if it is not there."""
     with suppress(OSError):
         found = path.stat()
         return found.st_mtime_ns, found.st_size, found.st_ino
