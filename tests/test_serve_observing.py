@@ -355,7 +355,7 @@ def test_samples_count_in_the_order_in_which_they_came(cascade):
     early, late = Decision(0, "0", 0.95, 0, None), Decision(0, "0", 0.5, 1, None)
     watch.decided(3, IMAGES[:2], [early, None])
     watch.decided(1, IMAGES[:1], [early])
-    new = watch._watch.new
+    new = watch.new
     assert new == []
     watch.decided(0, IMAGES[:1], [late])
     assert new == [(1, 0.5), (0, 0.95)]
