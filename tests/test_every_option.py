@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ MODES = {
     "watch": ["watch", "CASCADE", "RESULTS"],
     "serve": ["serve", "CASCADE"],
     "shadow": ["serve", "CASCADE", "--shadow", "0.5"],
+    "ray": ["serve", "CASCADE", "--on", "ray"],
 }
 FIXED = {"cascade of", "ensemble"}
 SEARCHES = {"exact", "match", "guided", "greedy", *FIXED}
@@ -129,9 +131,9 @@ OPTIONS: dict[str, dict[str, tuple[str, set[str], bool]]] = {
     "serve": {
         "--host": ("127.0.0.2", set(), True),
         "--port": ("0", set(), True),
-        "--grpc-port": ("0", set(), True),
+        "--grpc-port": ("0", {"ray"}, True),
         "--name": ("mine", set(), True),
-        "--threads": ("1", set(), True),
+        "--threads": ("2", set(), True),
         "--workers": ("2", set(), True),
         "--max-batch": ("32,8", set(), True),
         "--max-delay": ("5,1.5", set(), True),
@@ -152,10 +154,16 @@ OPTIONS: dict[str, dict[str, tuple[str, set[str], bool]]] = {
         "--most-failed": ("0.2", set(), True),
         "--alarm-state": ("OUT/state.json", set(), True),
         "--webhook": ("http://127.0.0.1/alarm", set(), True),
-        "--shadow": ("0.25", set(), True),
-        "--to-label": ("OUT/label", {"serve"}, True),
+        "--shadow": ("0.25", {"ray"}, True),
+        "--to-label": ("OUT/label", {"serve", "ray"}, True),
         "--pool": ("OUT/pool.toml", set(), True),
         "--allow-code": ("models.py", set(), True),
+        "--on": ("ray", {"shadow"}, False),
+        "--address": ("auto", {"serve", "shadow"}, True),
+        "--replicas": ("1,3", {"serve", "shadow"}, True),
+        "--target": ("9", {"serve", "shadow"}, True),
+        "--cpus": ("2", {"serve", "shadow"}, True),
+        "--gpus": ("1", {"serve", "shadow"}, True),
     },
 }
 # Draw, which takes seconds; what they do is tested where they are.
@@ -233,9 +241,17 @@ def said(load: Any, settings: Any, *_: Any, log: bool, watched: Any, **more: Any
     print(json.dumps([*map(repr, parts), repr(more["observing"].load_reference.args)]))
 
 
+def said_on_ray(cluster: Any, read: Any, replicas: Any, alarms: Any, *more: Any) -> None:
+    """The same for a cluster, which is here the address."""
+    ready, _, watched = more
+    print(json.dumps([*map(repr, (cluster, read.args, replicas, alarms, ready.args, watched))]))
+
+
 @pytest.mark.parametrize(("mode", "option"), CALLS, ids=map(" ".join, CALLS))
 def test_option_is_used_or_refused(mode, option, places, known, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("committee.serve.process.run_server", said)
+    monkeypatch.setattr("committee.scale.serve.serve_on", said_on_ray)
+    monkeypatch.setattr("committee.cli.serve.connect", nullcontext)
     places = {**places, "OUT": str(tmp_path)}
 
     def full(words: list[str]) -> list[str]:

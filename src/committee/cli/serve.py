@@ -19,7 +19,7 @@ from committee.cli.output import print_json, say
 from committee.cli.stores import with_models
 from committee.errors import CascadeError, require
 from committee.rule.cascade import Cascade
-from committee.run.open import CascadeLike, open_cascade
+from committee.run.open import open_cascade
 from committee.run.runner import Runner
 from committee.scale.cluster import connect
 from committee.serve.reference import check_loadable, reference_rule
@@ -29,6 +29,7 @@ from committee.serve.tracing import tracing_to
 from committee.text import printable
 
 if TYPE_CHECKING:
+    from committee.scale.serve import Service
     from committee.serve.served import ServedCascade
 
 # The variable of the environment that holds the token.
@@ -202,9 +203,9 @@ def serve(
         given = {"grpc_port": grpc_port is not None, "shadow": shadow != 0}
         refuse("a server that is one process, not --on ray", **given)
         settings = replace(settings, threads=threads or max(1, int(cpus)))
-        own = settings, code, not quiet, trace
+        read = partial(_service, cascade, pool, settings, code, not quiet, trace)
         room = replicas, target, cpus, gpus
-        _serve_on_ray(address, partial(_opened, cascade, pool), own, room, alarms, as_json, watched)
+        _serve_on_ray(address, read, room, alarms, partial(_ready, as_json, name), watched)
         return
     run_server(
         partial(_load, cascade, pool, code, threads),
@@ -220,33 +221,33 @@ def serve(
 
 def _serve_on_ray(
     address: str | None,
-    opened: Callable[[], CascadeLike],
-    own: tuple[Settings, tuple[str, ...], bool, str | None],
+    read: Callable[[], Service],
     room: tuple[str | None, float | None, float, float],
     alarms: AlarmSettings,
-    as_json: bool,
+    ready: Callable[[Cascade, str, str], None],
     watched: Path | None,
 ) -> None:
-    from committee.scale.serve import Replicas, Service, serve_on
+    from committee.scale.serve import Replicas, serve_on
 
-    name = own[0].name
     replicas = Replicas.of(*room)
     with connect(address) as cluster:
-        serve_on(
-            cluster,
-            lambda: Service(opened(), *own),
-            replicas,
-            alarms,
-            lambda served, version, where: _ready(as_json, name, served, version, where),
-            _warn,
-            watched,
-        )
+        serve_on(cluster, read, replicas, alarms, ready, _warn, watched)
 
 
-def _opened(cascade: str, pool: str | None) -> CascadeLike:
-    """Return the cascade as replicas load it: itself, or the path of one ONNX file."""
+def _service(
+    cascade: str,
+    pool: str | None,
+    settings: Settings,
+    code: tuple[str, ...],
+    log: bool,
+    trace: str | None,
+) -> Service:
+    """Return what replicas serve: the cascade, or the path of one ONNX file."""
+    from committee.scale.serve import Service
+
     loaded = with_models(open_cascade(cascade), pool)
-    return loaded if loaded.graph is None else cascade
+    what = loaded if loaded.graph is None else cascade
+    return Service(what, settings, code, log, trace)
 
 
 def _load(cascade: str, pool: str | None, allow_code: tuple[str, ...], threads: int) -> Runner:
