@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -109,7 +110,8 @@ def report(
         options: SearchKeywords = {**rule, "unit": unit, "metric": by, "progress": progress}
         front = search(pool, max_models, self_cascades=self_cascades, **options)
     # The search used val alone, so add the notes on both splits.
-    front = replace(front, warnings=(*front.warnings, *shared_warnings(pool, test_pool)))
+    notes = (*front.warnings, *shared_warnings(pool, test_pool))
+    front = replace(front, notes=partial(tuple, notes))
     if chosen is not None:
         match = _reference(chosen, front)
     elif (choice := target.of(front)) is not None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -131,7 +131,7 @@ class Front:
         settings: The settings of the search.
         pool: The pool on the validation split.
         inexact: Why the search did not cover every cascade of the settings; empty if it did.
-        warnings: What the user should know before trusting the choice, one line each.
+        notes: Returns ``warnings``; they take as long as a small search, and few fronts are shown.
         by_rule: The front of each of several rules, the default first; each cascade has its own
             rule.
     """
@@ -140,8 +140,13 @@ class Front:
     settings: Settings
     pool: Pool
     inexact: str = ""
-    warnings: tuple[str, ...] = ()
+    notes: Callable[[], tuple[str, ...]] = tuple
     by_rule: tuple[Front, ...] = ()
+
+    @cached_property
+    def warnings(self) -> tuple[str, ...]:
+        """What the user should know before trusting the choice, one line each."""
+        return self.notes()
 
     @property
     def exact(self) -> bool:
@@ -395,8 +400,12 @@ def join_fronts(pool: Pool, fronts: Sequence[Front]) -> Front:
             seconds=seconds,
         ),
         pool,
-        warnings=tuple(dict.fromkeys(note for front in fronts for note in front.warnings)),
+        notes=partial(_notes_of_all, fronts),
     )
+
+
+def _notes_of_all(fronts: Sequence[Front]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(note for front in fronts for note in front.warnings))
 
 
 def undominated(cost: Array, value: Array) -> Array:

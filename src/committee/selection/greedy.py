@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -99,7 +100,7 @@ def greedy(
         f"greedy: one cascade for each of {len(pool.names)} reference models and "
         f"{len(shares)} goals, and each model alone, were tried, and nothing else"
     )
-    return Front(members, settings, pool, why, shared_warnings(pool, test))
+    return Front(members, settings, pool, why, partial(tuple, shared_warnings(pool, test)))
 
 
 @dataclass(frozen=True, eq=False)

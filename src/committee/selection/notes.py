@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -98,23 +99,60 @@ def of_promises(promises: Sequence[Promise]) -> list[str]:
     ]
 
 
-def warnings_of(
+@dataclass(frozen=True, eq=False)
+class SearchNotes:
+    """The warnings on a search, one line each, computed when it is called.
+
+    Args:
+        quick: Those that are known.
+        source: What was searched.
+        unit: The unit of the costs.
+        values: Values of the single models that the search had, by name; None if ``quick`` says
+            all that they tell.
+        last: Those that come after the computed ones.
+    """
+
+    quick: tuple[str, ...]
+    source: PrefixSource
+    unit: str
+    values: Mapping[str, Array] | None
+    last: tuple[str, ...]
+
+    def __call__(self) -> tuple[str, ...]:
+        """Return the warnings."""
+        close = [] if self.values is None else _too_few_samples(self.source, self.values, self.unit)
+        return (
+            *self.quick,
+            *close,
+            *_calibrated_here(self.source),
+            *_calibrated_worse(self.source),
+            *self.last,
+        )
+
+
+def search_notes(
     source: PrefixSource,
     table: Statistics,
     sequences: Sequence[StageSequence],
     unit: str,
     best: Evaluation,
-) -> tuple[str, ...]:
-    """Return the warnings on a search, one line each."""
-    return (
+    last: tuple[str, ...],
+) -> SearchNotes:
+    """Return the warnings on a search, which keep no part of its large table alive."""
+    quick = (
         *_one_model(source),
         *_alone(source, sequences),
         *_constant_scores(source, table),
         *few_samples(best, source.pool.task),
-        *_too_few_samples(source, table, unit),
-        *_calibrated_here(source),
-        *_calibrated_worse(source),
     )
+    if isinstance(table, CountTable):
+        quick = (*quick, *_too_few_samples(source, table, unit))
+    if not isinstance(table, PrefixTable):
+        return SearchNotes(quick, source, unit, None, last)
+    # Bounds on the worst case keep dear models out of the table.
+    rows = {name: table.rows.get((name,)) for name in source.pool.names if source.additive}
+    values = {name: table.values[row].copy() for name, row in rows.items() if row is not None}
+    return SearchNotes(quick, source, unit, values, last)
 
 
 def few_samples(evaluation: Evaluation, task: Task, use: str = "choose") -> list[str]:
@@ -207,12 +245,14 @@ def _constant_scores(source: PrefixSource, table: Statistics) -> list[str]:
     ]
 
 
-def _too_few_samples(source: PrefixSource, table: Statistics, unit: str) -> list[str]:
+def _too_few_samples(
+    source: PrefixSource, known: CountTable | Mapping[str, Array], unit: str
+) -> list[str]:
     """Return a note on neighbours in cost, of the best single models, that samples cannot rank."""
     if source.additive and not source.metric.counted:
         return []
     costs, task = source.pool.costs.values(unit), source.pool.task
-    figure_of, chance_between = _accuracies(source, table)
+    figure_of, chance_between = _accuracies(source, known)
     best, front = -math.inf, []
     for name in sorted(source.pool.names, key=lambda name: (costs[name], name)):
         if (figure := figure_of(name)) > best:
@@ -234,11 +274,11 @@ def _too_few_samples(source: PrefixSource, table: Statistics, unit: str) -> list
 
 
 def _accuracies(
-    source: PrefixSource, table: Statistics
+    source: PrefixSource, known: CountTable | Mapping[str, Array]
 ) -> tuple[Callable[[str], float], Callable[[str, str], tuple[float, float] | None]]:
     """Return what gives the figure of a model, and what compares two, the lower figure first."""
-    if isinstance(table, CountTable):
-        counts = table
+    if isinstance(known, CountTable):
+        counts = known
 
         def wins(one: str, other: str) -> int:
             return int(
@@ -252,11 +292,9 @@ def _accuracies(
 
     @cache
     def values(name: str) -> Array:
-        # Bounds on the worst case keep dear models out of the table.
-        row = table.rows.get((name,)) if source.additive else None
-        if row is None or not isinstance(table, PrefixTable):
-            return source.per_sample(source.values((name,), np.arange(len(source))))
-        return source.per_sample(table.values[row])
+        own = known.get(name)
+        every = np.arange(len(source))
+        return source.per_sample(source.values((name,), every) if own is None else own)
 
     return (
         lambda name: source.figure(values(name)),

@@ -29,7 +29,7 @@ from committee.selection.front import (
     preference,
     undominated,
 )
-from committee.selection.notes import warnings_of
+from committee.selection.notes import search_notes
 from committee.selection.statistics import PrefixTable, Statistics
 from committee.selection.sweep import CLEARLY
 from committee.selection.threads import executor_for
@@ -66,11 +66,9 @@ def front_of_candidates(
         seconds=candidates.seconds,
     )
     best, sequences = committees[-1].evaluation, candidates.sequences
-    warnings = (
-        *warnings_of(source, candidates.table, sequences, plan.unit, best),
-        *shared_warnings(source.pool, plan.test),
-    )
-    return Front(committees, settings, source.pool, inexact, warnings)
+    shared = tuple(shared_warnings(source.pool, plan.test))
+    notes = search_notes(source, candidates.table, sequences, plan.unit, best, shared)
+    return Front(committees, settings, source.pool, inexact, notes)
 
 
 @dataclass(frozen=True, eq=False)

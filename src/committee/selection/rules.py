@@ -96,9 +96,7 @@ def search_rules(
     inexact = next((each.inexact for each in fronts if each.inexact), "")
     settings = replace(joint.settings, rules=tuple(rules))
     # Notes are on the pool; those of the default rule say them all.
-    return replace(
-        joint, settings=settings, inexact=inexact, warnings=fronts[0].warnings, by_rule=fronts
-    )
+    return replace(joint, settings=settings, inexact=inexact, notes=fronts[0].notes, by_rule=fronts)
 
 
 def refuse_auto(where: str, combine: str | None, confidence: str) -> None:
