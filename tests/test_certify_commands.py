@@ -19,7 +19,7 @@ from committee.certificates.disagreements import disagreements
 from committee.certificates.stages import _stage_gaps
 from committee.cli import main
 from committee.errors import CascadeError
-from committee.report.text import at_thresholds
+from committee.report.text import at_thresholds, named
 from committee.text import csv_text
 
 CLASSES = ("cat", "=dog", "eel")
@@ -289,13 +289,14 @@ def test_search_chooses_what_keeps_the_promise(world, capsys, target):
     assert not found["reference_kept"]
     assert found["certificate"]["average_cost"] < 10
     text = text_of(f"{SEARCH} {target}", capsys)
-    assert text.startswith(f"Certificate: {certificate.text}.")
+    assert text.startswith(f"Choice    {named(chosen)}")
+    assert f"{at_thresholds(chosen)}\n" in text
+    assert f"\nCertificate: {certificate.text}." in text
     assert "On test: " in text
-    assert f"Chosen: {chosen}{at_thresholds(chosen)}, written to c.json" in text
+    assert "\nWritten: c.json\n" in text
     # Beside what the certificate promises nothing is said of the usual interval.
-    for uncertified in ("promise open", "promise kept", "promise missed", "within chance"):
-        assert uncertified not in text
-    assert "promise open" not in text_of("evaluate c.json store", capsys)
+    assert "How sure" not in text
+    assert "How sure" not in text_of("evaluate c.json store", capsys)
 
 
 def test_search_needs_no_labels_to_agree(world, capsys):
@@ -310,7 +311,8 @@ def test_search_says_when_the_reference_is_kept(world, capsys):
     found = json_of(f"{SEARCH} --match large", capsys)
     text = text_of(f"{SEARCH} --match large", capsys)
     assert found["reference_kept"]
-    assert text.startswith("Certificate: keeps large: nothing cheaper could be certified")
+    assert text.startswith("Choice    large\n")
+    assert "\nCertificate: keeps large: nothing cheaper could be certified" in text
     assert found["promise_on_test"]["outcome"]["outcome"] == "kept"
     more = "About" if found["enough"] else "Many more samples would probably not do either"
     assert more in text
@@ -522,7 +524,7 @@ def test_samples_that_tested_are_not_said_to_have_chosen(world, capsys):
     text = text_of("evaluate c.json store", capsys)
     assert "on the 900 samples of val that tested it and did not choose it." in text
     # It is compared with the reference of its certificate.
-    assert re.search(r"small -> large vs large: .* points .* cheaper\n", text)
+    assert re.search(r"Accuracy .* points .* against large\n", text)
     versus = json_of("evaluate c.json store", capsys)["versus"]
     assert (versus["reference"], versus["promise"]) == ("large", None)
     assert versus["saving"] > 1
@@ -554,7 +556,8 @@ def test_an_agreement_is_checked_without_labels(world, capsys):
 
 def test_a_cascade_of_one_model_has_one_row(world, capsys):
     Cascade.of(["small"]).save("one.json")
-    lines = text_of("evaluate one.json store", capsys).splitlines()
+    choice, *lines = text_of("evaluate one.json store", capsys).splitlines()
+    assert choice == "Choice    small"
     assert sum("small" in line for line in lines) == 1
 
 

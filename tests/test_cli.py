@@ -246,11 +246,9 @@ def test_ctrl_c_says_how_to_go_on(
 def test_version_and_help(capsys: Caught, world: World) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"{__version__}\n"
-    assert main([]) == 0
-    bare = capsys.readouterr().out
     assert main(["--help"]) == 0
-    assert capsys.readouterr().out == bare
-    assert all(command in bare for command in COMMANDS)
+    shown = capsys.readouterr().out
+    assert all(command in shown for command in COMMANDS)
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
@@ -393,7 +391,7 @@ def test_search_says_when_one_split_chose_and_judged(
     assert main(f"{PREDICT} --rows :50 --out {tmp_path} --json".split()) == 0
     capsys.readouterr()
     assert main(f"search {tmp_path} --max-models 1".split()) == 0
-    assert "No other split evaluates them" in capsys.readouterr().out
+    assert "No other split evaluates it" in " ".join(capsys.readouterr().out.split())
     out = f"{tmp_path}/cascade.json"
     assert main(f"search {tmp_path} --max-models 1 --match one --out {out}".split()) == 0
     assert f"Next: committee run {out}" in " ".join(capsys.readouterr().out.split())
@@ -438,10 +436,10 @@ def test_report_writes_one_page(world: World, capsys: Caught, tmp_path: Path) ->
 
 def test_speedups_are_over_the_model_that_is_to_be_matched(world: World, capsys: Caught) -> None:
     assert main(["search", "store", "--match", "two", "--max-models", "1"]) == 0
-    assert "Speedup is in average cost, over two." in " ".join(capsys.readouterr().out.split())
+    assert "; speedup over two. " in " ".join(capsys.readouterr().out.split())
     # The most accurate, though two is dearer.
     assert main(["search", "store", "--max-models", "1"]) == 0
-    assert "Speedup is in average cost, over one." in " ".join(capsys.readouterr().out.split())
+    assert "; speedup over one. " in " ".join(capsys.readouterr().out.split())
 
 
 def test_report_marks_what_search_would_choose(

@@ -10,14 +10,13 @@ import sys
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 import committee as cm
 from committee.pool.comparison import identity_of
 from committee.report.figure import figure_svg, front_figure, save_figure
 from committee.report.page import page_of
-from committee.report.rows import ENSEMBLE, SINGLE, Report, Row
-from committee.report.tables import front_csv, rich_table
+from committee.report.rows import ENSEMBLE, SINGLE, Report
+from committee.report.tables import front_csv
 from committee.report.text import exits, interval
 from committee.style import empty_figure, scale_cost
 from committee.text import human_cost, percent, points, times
@@ -190,35 +189,6 @@ def test_csv_parses_back_with_every_member_and_every_digit(members, front):
 def test_csv_without_a_judging_split_leaves_its_columns_empty(front):
     first = next(csv.DictReader(io.StringIO(front_csv(Report(front).members))))
     assert {value for name, value in first.items() if name.startswith("test_")} == {""}
-
-
-def rendered(found: list[Row]) -> str:
-    console = Console(width=80, file=io.StringIO(), color_system=None)
-    console.print(rich_table(found))
-    return console.file.getvalue()
-
-
-def test_table_is_whole_in_80_columns(rows):
-    text = rendered(rows)
-    assert max(map(len, text.splitlines())) <= 80
-    assert "…" not in text
-    for row in rows:
-        for part in (percent(row.test.accuracy), interval(row.test), times(row.speedup)):
-            assert part in text
-        assert human_cost(row.test.average_cost, "macs") in text
-    assert "chosen on val" in text
-    assert "val top-1" in text
-    assert "test top-1" in text
-
-
-def test_table_stands_long_names_markup_and_no_judging_split():
-    names = ("[red]tiny[/red]", "a_very_long_name_of_a_model_patch16_384_in22k_ft_in1k" * 2)
-    val, _ = pools(names)
-    text = rendered(Report(cm.search(val, grid=6, threads=1)).rows)
-    assert max(map(len, text.splitlines())) <= 80
-    assert "[red]tiny[/red]" in text
-    assert "val top-1" in text
-    assert "expect less on new data" in re.sub(r"\s+", " ", text)
 
 
 # Figure

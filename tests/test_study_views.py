@@ -11,7 +11,7 @@ from committee import Cascade, Pool, evaluate, search
 from committee.errors import Unsupported
 from committee.pool.layout import Layout
 from committee.report.rows import SINGLE, Report
-from committee.report.tables import rich_table
+from committee.report.tables import provenance
 from committee.report.text import named
 from committee.spec.model import ModelSpec
 from committee.spec.preprocessing import Preprocessing
@@ -92,7 +92,7 @@ def test_rows_of_a_report_are_of_whole_models(pools):
     equal = next(row for row in rows if row.role == "matches large")
     assert equal.val.accuracy >= singles[1].val.accuracy
     assert equal.speedup == 36e6 / equal.reported.average_cost
-    assert "400 clips" in str(rich_table(rows).caption)
+    assert "400 clips" in provenance(rows)
     two = val.described(Cascade.ensemble(val.layout.view_groups["small"][:2]))
     assert named(two) == "small (2 of 4 blocks of views)"
     assert Report(front, test).members

@@ -283,7 +283,7 @@ def points_text(points: float) -> str:
     return f"{shown} point{'' if shown == '1' else 's'}"
 
 
-def human_cost(value: float, unit: str, side: Side = "nearest") -> str:
+def human_cost(value: float, unit: str, side: Side = "nearest", precision: int = 3) -> str:
     """Return a cost to three digits with its unit, and counts in k, M, G or T.
 
     >>> human_cost(41_234_567, "macs"), human_cost(3.14159, "latency_ms"), human_cost(0, "macs")
@@ -291,14 +291,27 @@ def human_cost(value: float, unit: str, side: Side = "nearest") -> str:
     >>> human_cost(41_234_567, "macs", "up")
     '41.3 M macs'
     """
-    value = to_digits(value, 3, side)
-    name = _SHORT_UNITS.get(unit, unit)
+    return f"{cost_number(value, unit, side, precision)} {unit_name(unit)}"
+
+
+def cost_number(value: float, unit: str, side: Side = "nearest", precision: int = 3) -> str:
+    """Return a cost as :func:`human_cost` does, without its unit.
+
+    >>> cost_number(41_234_567, "macs"), cost_number(41_234_567, "macs", precision=2)
+    ('41.2 M', '41 M')
+    """
+    value = to_digits(value, precision, side)
     if unit in _COUNTED:
-        rounded = float(f"{value:.3g}")
+        rounded = float(f"{value:.{precision}g}")
         for size, letter in _MULTIPLES:
             if rounded >= size:
-                return f"{digits(rounded / size)}{letter} {name}"
-    return f"{digits(value)} {name}"
+                return f"{digits(rounded / size, precision)}{letter}"
+    return digits(value, precision)
+
+
+def unit_name(unit: str) -> str:
+    """Return a unit of costs as people read it."""
+    return _SHORT_UNITS.get(unit, unit)
 
 
 def human_bytes(size: int) -> str:
@@ -313,31 +326,35 @@ def human_bytes(size: int) -> str:
     return counted(size, "byte")
 
 
-def digits(value: float) -> str:
+def digits(value: float, precision: int = 3) -> str:
     """Return three digits, or all digits before the point."""
-    if value >= 999.5 or value == 0:
+    if value >= 10**precision - 0.5 or value == 0:
         return f"{value:,.0f}"
-    return f"{value:#.3g}".rstrip(".")
+    return f"{value:#.{precision}g}".rstrip(".")
 
 
-def times(ratio: float | None) -> str:
+def times(ratio: float | None, precision: int = 3) -> str:
     """Return a speedup; a dash where there is none.
 
-    >>> times(2.437), times(19.42), times(None)
-    ('2.44×', '19.4×', '–')
+    >>> times(2.437), times(19.42), times(19.42, 2), times(None)
+    ('2.44×', '19.4×', '19×', '–')
     """
-    return "–" if ratio is None else f"{digits(ratio)}×" if ratio >= 1 else f"{ratio:.2f}×"
+    if ratio is None:
+        return "–"
+    return f"{digits(ratio, precision)}×" if ratio >= 1 else f"{ratio:.2f}×"
 
 
-def saving(ratio: float | None) -> str:
+def saving(ratio: float | None, precision: int = 3) -> str:
     """Return how much cheaper, or dearer, something is than a reference.
 
-    >>> saving(2.87), saving(0.5), saving(None)
-    ('2.87× cheaper', '2.00× dearer', 'free')
+    >>> saving(2.87), saving(0.5), saving(2.87, 2), saving(None)
+    ('2.87× cheaper', '2.00× dearer', '2.9× cheaper', 'free')
     """
     if ratio is None:
         return "free"
-    return f"{times(ratio)} cheaper" if ratio >= 1 or not ratio else f"{times(1 / ratio)} dearer"
+    if ratio >= 1 or not ratio:
+        return f"{times(ratio, precision)} cheaper"
+    return f"{times(1 / ratio, precision)} dearer"
 
 
 def html_table(

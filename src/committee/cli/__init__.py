@@ -13,6 +13,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from committee.cli.help import GROUPS, START, Command
 from committee.compiled import PLAIN
 from committee.errors import CommitteeError
 from committee.text import printable
@@ -57,15 +58,19 @@ class _Commands(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         return command(cmd_name) if cmd_name in COMMANDS else None
 
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+        for title, names in GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, COMMANDS[name]) for name in names])
 
 
-def _new_app() -> typer.Typer:
+def _new_app(completes: bool = False) -> typer.Typer:
     return typer.Typer(
         cls=_Commands,
-        add_completion=False,
+        add_completion=completes,
         rich_markup_mode=None,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
@@ -81,14 +86,14 @@ def command(name: str) -> Any:
     run = getattr(import_module(f"committee.cli.{function}"), function)
     text, _, example = str(run.__doc__).rpartition("\n\n    Example: ")
     app = _new_app()
-    app.command(name, help=text, epilog=f"Example: {example}")(run)
+    app.command(name, cls=Command, help=text, epilog=" ".join(example.split()))(run)
     return typer.main.get_command(app)
 
 
 @cache
 def _group() -> Any:
-    app = _new_app()
-    app.callback()(_options)
+    app = _new_app(completes=True)
+    app.callback(invoke_without_command=True)(_options)
     return typer.main.get_command(app)
 
 
@@ -99,17 +104,16 @@ def _show_version(wanted: bool) -> None:
 
 
 def _options(
+    context: typer.Context,
     debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
     version: bool = typer.Option(
         False, "--version", help="Show the version and stop.", is_eager=True, callback=_show_version
     ),
 ) -> None:
-    """Choose, evaluate and run ensembles and cascades of already-trained models.
-
-    In this order: predict or import (val, then test), search, evaluate, report or study; then run,
-    verify and export. Begin with: committee demo
-    """
+    """Choose, certify and run cascades and ensembles of already-trained models."""
     # main() reads --debug, so that users may also write it after the command.
+    if context.invoked_subcommand is None:
+        sys.stdout.write(START)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -123,7 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     warnings.filterwarnings("ignore", "Image size .* exceeds limit")
     words = [word for word in words if word != "--debug"]
     try:
-        code = _group().main(words or ["--help"], "committee", standalone_mode=False)
+        code = _call(words)
         sys.stdout.flush()
     except (Exception, KeyboardInterrupt, SystemExit) as error:
         if _is_interrupted(error):
@@ -136,6 +140,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if code == INTERRUPTED:  # typer's answer to Ctrl-C
         return _interrupted(words)
     return code if isinstance(code, int) else 0
+
+
+def _call(words: Sequence[str]) -> Any:
+    """Call a command, or answer a shell that asks for completions, which exits with code 0."""
+    try:
+        return _group().main(words, "committee", standalone_mode=False)
+    except SystemExit as end:
+        if end.code:
+            raise
+        return 0
 
 
 def _message(error: BaseException, words: Sequence[str]) -> str:

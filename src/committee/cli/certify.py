@@ -21,15 +21,17 @@ from committee.certificates.certify import Certified
 from committee.certificates.certify import certify as certified
 from committee.certificates.figures import promise_text
 from committee.cli import options as opt
+from committee.cli.choice import caption_of, choice_lines
 from committee.cli.metrics import with_metric
 from committee.cli.options import amount, amounts, names, refuse, refuse_for_segmentation
 from committee.cli.output import (
     print_json,
     say,
     say_broken,
+    say_committees,
     say_next,
     say_notes,
-    say_rows,
+    say_pairs,
     say_wrapped,
     search_progress,
 )
@@ -49,7 +51,6 @@ from committee.pool.evaluate import check_test_pool, evaluate, shared_warnings
 from committee.pool.metrics import Metric
 from committee.pool.pool import Pool
 from committee.report.rows import CHOSEN, SINGLE, Report, Row
-from committee.report.text import at_thresholds
 from committee.rule.cascade import Cascade
 from committee.rule.certificate import CertificateRecord
 from committee.run.open import open_cascade, what_is
@@ -124,7 +125,7 @@ def certify(
     Give one of --match, --agree-with and --min-accuracy. The split that tests must not have chosen,
     trained or calibrated anything; the certificate becomes part of the cascade file.
 
-    Example: committee certify c.json predictions --split test --match large --within 0.005
+    Example: committee certify c.json predictions --split test --match large --within 0.02
     """
     _check_promise("certify", match, agree_with, min_accuracy, within)
     refuse("--max-cost", cost_limit=cost_limit is not None and max_cost is None)
@@ -476,14 +477,16 @@ class _Result:
 
 
 def _print(result: _Result, out: str | None, store: str) -> None:
+    cascade, choice = result.found.cascade, result.rows[-1]
+    say_pairs(choice_lines(choice))
     _say_certified(result.found)
-    say_rows(result.rows, result.notes)
-    say_broken(result.singles.pool, result.test)
     if result.checked is None:
         say("No other split with labels checks the promise; name one with --test.")
     else:
         say_wrapped(result.checked.lines[-1])
+    say_committees(result.rows, choice, caption_of(result.rows))
+    say_notes(result.notes)
+    say_broken(result.singles.pool, result.test)
     if out:
-        cascade = result.found.cascade
-        say_wrapped(f"Chosen: {cascade}{at_thresholds(cascade)}, written to {out}")
+        say_wrapped(f"Written: {out}")
         say_next(f"Next: committee {shlex.join(next_words(cascade, out, store, result.metric))}")

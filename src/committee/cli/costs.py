@@ -47,7 +47,7 @@ def costs(
     too, to models that have none, and milliseconds under the conditions of the file's name. Models
     that the table lacks, or has at another image size, keep their costs and are listed.
 
-    Example: committee costs predictions timm-bench:benchmark-infer-amp-nhwc-pt240-cu124-rtx4090.csv
+    Example: committee costs predictions costs.csv
     """
     index = Path(store) / "store.json"
     known = {n: model_from_json(n, m, str(index)) for n, m in read_index(index)["models"].items()}

@@ -14,12 +14,15 @@ import typer
 from committee.arrays import Array
 from committee.certificates.certify import Certified, certify
 from committee.cli import options as opt
+from committee.cli.choice import caption_of, choice_lines, is_alternative, other_line
 from committee.cli.output import (
     print_json,
     print_table,
     progress_bar,
     say,
-    say_rows,
+    say_committees,
+    say_notes,
+    say_pairs,
     say_wrapped,
     search_progress,
 )
@@ -33,7 +36,7 @@ from committee.profile.measure import in_turns
 from committee.report.figure import drawing_of, front_figure
 from committee.report.page import page_of
 from committee.report.rows import Report, Row
-from committee.report.tables import front_csv
+from committee.report.tables import front_csv, merged
 from committee.rule.cascade import Cascade
 from committee.rule.flow import Decisions, joined_decisions
 from committee.run.runner import Runner
@@ -102,7 +105,7 @@ def demo(
     write_text(out / "report.html", page)
     rows, notes = report.rows, report.notes
     if not as_json:
-        _print_front(front, rows, notes)
+        _print_front(front, report)
     timings = _run(out / "cascade.json", test, as_json)
     promise = certify(val, match=LARGEST, within=WITHIN)
     promise.cascade.save(out / "certified.json")
@@ -116,7 +119,7 @@ def demo(
     say("")
     files = "cascade.json, certified.json, front.csv, front.png, front.svg, report.html"
     say_wrapped(f"In {out}: predictions/, {files}")
-    say("Next, with your own models: the README's second section.")
+    say("Next, with your own models: committee predict --help, committee import --help")
 
 
 def _predicted(split: str, store: Path, quiet: bool) -> Pool:
@@ -126,15 +129,19 @@ def _predicted(split: str, store: Path, quiet: bool) -> Pool:
     return Pool.load(folder)
 
 
-def _print_front(front: Front, rows: Sequence[Row], notes: Sequence[str]) -> None:
+def _print_front(front: Front, report: Report) -> None:
     settings = front.settings
-    say("")
     say(
         f"{counted(settings.cascades, 'cascade')} of up to {settings.max_models} of "
         f"{len(front.pool.names)} models were covered; {len(front)} are on the front."
     )
     say("")
-    say_rows(rows, notes)
+    choice = report.choice
+    if choice is not None:
+        others = [each for each in merged(report.rows) if is_alternative(each, choice)]
+        say_pairs([*choice_lines(choice), *map(other_line, others)])
+    say_committees(report.rows, choice, caption_of(report.rows))
+    say_notes(front.warnings)
 
 
 def _run(cascade: Path, test: Pool, quiet: bool) -> list[_Timing]:
@@ -220,8 +227,8 @@ def _print_timings(cascade: Cascade, timings: Sequence[_Timing]) -> None:
     for each in timings:
         same = each.agreement
         say_wrapped(
-            f"{each.way}: {same.same_class} of {same.samples} classes and {same.same_stage} exits "
-            "are as the evaluation promised"
+            f"{each.way}: {same.same_class:,} of {same.samples:,} classes and {same.same_stage:,} "
+            "exits are as evaluated"
         )
 
 

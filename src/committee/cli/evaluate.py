@@ -13,13 +13,15 @@ from committee.certificates.certificate import Certificate, Checked, agreeing_wi
 from committee.certificates.stages import Gaps, gaps_on
 from committee.cli import options as opt
 from committee.cli.certify import say_checked
+from committee.cli.choice import choice_lines, headings_text
 from committee.cli.metrics import note_on_metric, with_metric_of
 from committee.cli.options import refuse_for_segmentation
 from committee.cli.output import (
     print_json,
-    print_table,
     say_broken,
+    say_committees,
     say_notes,
+    say_pairs,
     say_wrapped,
     show,
 )
@@ -31,7 +33,7 @@ from committee.pool.evaluate import evaluate as evaluate_cascade
 from committee.pool.metrics import Metric
 from committee.pool.pool import Pool
 from committee.report.promise import gaps_table
-from committee.report.text import at_thresholds, exits, interval, promised, versus
+from committee.report.rows import CHOSEN, SINGLE, Row
 from committee.rule.cascade import Cascade
 from committee.rule.origin import Origin
 from committee.run.open import open_cascade, what_is
@@ -39,7 +41,7 @@ from committee.selection.notes import few_samples, of_comparison, of_promises, t
 from committee.selection.paired import Comparison, compare
 from committee.selection.targets import Promise, promises_of
 from committee.store.split import known_split, note_on_chooser
-from committee.text import counted, human_cost, listed, percent
+from committee.text import counted, listed, percent
 
 
 def evaluate(
@@ -280,40 +282,39 @@ def _promised(chosen: Cascade, measure: str) -> str:
     return f"It had {share} on {chosen.origin.split}, which chose it{other}."
 
 
+def _rows(findings: Findings, pool: Pool) -> list[Row]:
+    """Return the reference and the models, then the cascade, as rows of a table."""
+    versus, task = findings.versus, pool.task
+    reference = "" if versus is None else versus.reference
+    cost = None if versus is None else findings.models[reference].average_cost
+
+    def speedup(own: Evaluation) -> float | None:
+        return cost / own.average_cost if cost is not None and own.average_cost else None
+
+    rows = [
+        Row(Cascade.of([name]), own, role=SINGLE, speedup=speedup(own), reference=reference)
+        for name, own in findings.models.items()
+        if name != str(findings.cascade)
+    ]
+    own = findings.evaluation
+    chosen = Row(
+        findings.cascade, own, role=CHOSEN, speedup=speedup(own), reference=reference, task=task,
+        versus=versus, promises=findings.promises,
+    )  # fmt: skip
+    return [*rows, chosen]
+
+
 def _print(findings: Findings, pool: Pool) -> None:
     own, task = findings.evaluation, pool.task
+    rows = _rows(findings, pool)
     say_checked(findings.certificate)
-    what = "exits" if task.unit == task.sample else f"exits of {task.units}"
-
-    def costs(each: Evaluation) -> str:
-        return "\n".join(
-            human_cost(c, each.unit) for c in (each.average_cost, each.worst_case_cost)
-        )
-
-    # A cascade of one model has the name of that model.
-    rows = {**findings.models, f"{findings.cascade}{at_thresholds(findings.cascade)}": own}
-    print_table(
-        [*rows.items()],
-        [
-            ("committee", lambda row: row[0]),
-            (
-                f"{own.measure}\n95 % interval",
-                lambda row: f"{percent(row[1].accuracy)}\n{interval(row[1])}",
-            ),
-            ("average cost\nworst case", lambda row: costs(row[1])),
-            (f"{what} by stage", lambda row: exits(row[1])),
-        ],
-        f"On {own.split}, {own.samples:,} {task.samples}",
-    )
-    if findings.versus is not None and not findings.versus.same:
-        say_wrapped(f"{findings.cascade} {versus(findings.versus)}")
-    if findings.gaps is not None:
-        show(gaps_table(findings.gaps).rich())
-    for each in findings.promises:
-        say_wrapped(promised(each))
+    say_pairs(choice_lines(rows[-1]))
     if line := _promised(findings.cascade, own.measure):
         say_wrapped(line)
-    say_notes(findings.notes(pool))
+    say_committees(rows, rows[-1], headings_text(rows[-1]))
+    if findings.gaps is not None:
+        show(gaps_table(findings.gaps).rich())
+    say_notes((*few_samples(own, task, "evaluate"), *pool.notes))
     say_broken(pool)
     say_notes(findings.origin_notes)
     checked = findings.certificate

@@ -117,8 +117,8 @@ def import_(
     A table with a column model, such as a log of calls, has a row for each sample and model, in any
     order, and a column of ids, which says what rows are of one sample.
 
-    Example: committee import small=s.npy large=l.npy --kind logits --split val --labels labels.npy
-    --cost small=41e6 --cost large=126e6
+    Example: committee import a.npy b.npy --kind logits --split val --labels labels.npy
+    --cost a=41e6 --cost b=126e6
     """
     refuse("--fraction", seed=seed is not None and fraction is None)
     files = [file for file in files if labels is None or Path(file) != labels]

@@ -42,7 +42,7 @@ def label(
     label counts as lost, which never makes a promise false. Leave it empty too if nobody can tell;
     a sample for which neither answer is right gets its own class.
 
-    Example: committee label c.json predictions --against large --split new --out to_label.csv
+    Example: committee label c.json predictions --against large --split new
     """
     given = open_cascade(cascade).cascade
     pool = certifiable_split("label", cascade, given, store, split)

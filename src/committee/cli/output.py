@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import shutil
 import sys
@@ -19,15 +20,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from committee.cli.choice import committee_table
 from committee.pool.pool import Pool
 from committee.report.rows import Row
-from committee.report.tables import rich_table, versus_lines
 from committee.spec.model import ModelSpec
 from committee.text import counted, human_cost, printable
 
 T = TypeVar("T")
 # Most broken samples that are printed; a results file has all.
 _NAMED = 5
+# Characters of a line that no terminal wraps.
+_PIPED = 10_000
+# On a narrower terminal, a text begins in the line of its label but goes on at the left.
+_NARROW = 60
 
 
 def print_json(data: Any) -> None:
@@ -70,12 +75,27 @@ def say_next(text: str) -> None:
         say(line.replace("\0", " "))
 
 
-def _wrapped(text: str) -> list[str]:
-    width = shutil.get_terminal_size(fallback=(10_000, 24)).columns
+def _wrapped(text: str, first: str = "", indent: int = 2) -> list[str]:
     wrap = textwrap.TextWrapper(
-        width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
-    )
+        terminal_width(), initial_indent=first, subsequent_indent=" " * indent,
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
     return wrap.wrap(text)
+
+
+def terminal_width() -> int:
+    """Return the characters of a line of the terminal; of a file or a pipe, as many as needed."""
+    return shutil.get_terminal_size(fallback=(_PIPED, 24)).columns
+
+
+def console(stderr: bool = False) -> Console:
+    """Return where tables and progress are drawn; with NO_COLOR, plain text without any style."""
+    plain = bool(os.environ.get("NO_COLOR"))
+    return Console(
+        stderr=stderr, markup=False, emoji=False, highlight=False,
+        color_system=None if plain else "auto",
+        width=None if stderr else terminal_width(),
+    )  # fmt: skip
 
 
 def say_notes(notes: Iterable[str]) -> None:
@@ -107,12 +127,23 @@ def say_broken(*pools: Pool | None) -> None:
             say(f"{pool.samples.left_out}.")
 
 
-def say_rows(rows: Sequence[Row], notes: Sequence[str]) -> None:
-    """Write rows as a table, then each choice compared with its reference, then notes."""
-    show(rich_table(rows))
-    for line in versus_lines(rows):
-        say_wrapped(line)
-    say_notes(notes)
+def say_pairs(pairs: Sequence[tuple[str, str]]) -> None:
+    """Write texts with their labels; a text that is wrapped goes on beside its label."""
+    longest = max(len(label) for label, _ in pairs)
+    indent = longest + 2 if terminal_width() >= _NARROW else 2
+    for label, text in pairs:
+        first = label.ljust(indent) if indent > longest else f"{label}: "
+        for line in _wrapped(printable(text), first, indent):
+            say(line)
+
+
+def say_committees(
+    rows: Sequence[Row], choice: Row | None, caption: str, details: bool = False
+) -> None:
+    """Write a table of one line a committee, and under it what it shows."""
+    say("")
+    show(committee_table(rows, choice, terminal_width(), details))
+    say_wrapped(caption)
 
 
 def broken_text(broken: Sequence[tuple[str, str]], sample: str) -> str:
@@ -148,7 +179,7 @@ def print_table(
     rows: Iterable[T], columns: Sequence[tuple[str, Callable[[T], str]]], title: str = ""
 ) -> None:
     """Print a table; a column is its heading and a function from a row to its cell."""
-    table = Table(title=title or None, title_justify="left")
+    table = Table(title=title or None, title_justify="left", box=None, padding=(0, 2, 0, 0))
     for k, (heading, _) in enumerate(columns):
         table.add_column(heading, justify="right" if k else "left", overflow="fold")
     for row in rows:
@@ -162,7 +193,7 @@ def show(table: Table) -> None:
     for column in table.columns:
         column.header = _plain(column.header)
         column._cells = [_plain(cell) for cell in column._cells]
-    Console(markup=False, emoji=False, highlight=False).print(table)
+    console().print(table)
 
 
 def _plain(cell: Any) -> Any:
@@ -191,7 +222,7 @@ def progress_bar(what: str, unit: str, shown: bool) -> Iterator[_Update | None]:
         yield None
         return
     first: list[tuple[int, float]] = []
-    console = Console(stderr=True)
+    drawn = console(stderr=True)
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(None),
@@ -200,7 +231,7 @@ def progress_bar(what: str, unit: str, shown: bool) -> Iterator[_Update | None]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[text]}", markup=False),
     )
-    bar = Progress(*columns, console=console, expand=True, disable=not console.is_terminal)
+    bar = Progress(*columns, console=drawn, expand=True, disable=not drawn.is_terminal)
     task = bar.add_task(printable(what), total=None, rate="", text="")
 
     def update(done: int, total: int, text: str = "") -> None:

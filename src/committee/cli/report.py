@@ -11,6 +11,7 @@ import typer
 
 from committee.certificates.certificate import checked_on
 from committee.cli import options as opt
+from committee.cli.choice import choice_lines
 from committee.cli.metrics import with_metric
 from committee.cli.options import refuse, refuse_for_segmentation, target_of
 from committee.cli.output import (
@@ -18,6 +19,7 @@ from committee.cli.output import (
     say,
     say_broken,
     say_notes,
+    say_pairs,
     say_wrapped,
     search_progress,
 )
@@ -38,7 +40,6 @@ from committee.report.page import Section, check_page_ending, page_of
 from committee.report.promise import promise_sentence
 from committee.report.rows import Report
 from committee.report.rules import choices_by_rule
-from committee.report.tables import versus_lines
 from committee.rule.cascade import Cascade
 from committee.run.open import open_cascade, what_is
 from committee.segment.tile_maps import tile_sections
@@ -145,7 +146,7 @@ def report(
         say_wrapped(classes.sentence)
     if target.share:
         say_wrapped(f"--max-cost is {target.cost_text(front)}.")
-    say_notes(content.notes)
+    say_notes(front.warnings)
 
 
 def _chosen_by(**options: object) -> str:
@@ -201,11 +202,8 @@ def _say(content: Report, out: Path) -> None:
         found = None if content.test is None else checked_on(chosen, content.test, by)
         if found is not None and found.certificate is not None:
             say_wrapped(found.lines[-1])
-    lines = [] if row is None else versus_lines([row])
-    if chosen is not None and not lines:
-        lines = [f"chosen: {chosen}"]
-    for line in lines:
-        say_wrapped(line)
+    if row is not None:
+        say_pairs(choice_lines(row))
 
 
 def _given(path: str, store: str, pool: Pool) -> Cascade:

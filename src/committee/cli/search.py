@@ -14,14 +14,17 @@ import typer
 
 from committee.cli import options as opt
 from committee.cli.certify import search_with_promise
+from committee.cli.choice import caption_of, choice_lines, is_alternative, other_line
 from committee.cli.metrics import with_metric
 from committee.cli.options import amounts, names, refuse, refuse_for_segmentation, target_of
 from committee.cli.output import (
     print_json,
     say,
     say_broken,
+    say_committees,
     say_next,
-    say_rows,
+    say_notes,
+    say_pairs,
     say_wrapped,
     search_progress,
     show,
@@ -37,9 +40,9 @@ from committee.cli.stores import (
 from committee.errors import CascadeError
 from committee.pool.evaluate import evaluate
 from committee.pool.pool import Pool
-from committee.report.rows import CHOSEN, Report, Row
+from committee.report.rows import CHOSEN, ENSEMBLE, SINGLE, Report, Row
 from committee.report.rules import RuleChoices, choices_by_rule
-from committee.report.text import at_thresholds
+from committee.report.tables import merged
 from committee.selection.exhaustive import search as exact
 from committee.selection.fixed_models import as_cascade, as_ensemble
 from committee.selection.front import Committee, Front, check_within
@@ -329,42 +332,58 @@ class _Result:
 
 
 def _print(result: _Result, list_front: bool, out: str | None, store: str) -> None:
-    front, settings = result.front, result.front.settings
-    seconds = sum(settings.seconds.values())
-    cascades = counted(settings.cascades, "self-cascade" if settings.self_cascades else "cascade")
-    say(
-        f"{cascades} of {counted(settings.sequences, 'sequence')} of models, "
-        f"{'all' if front.exact else 'not all'} covered{f' in {seconds:.2f} s' if seconds else ''}."
-    )
-    say(f"{len(front)} {'is' if len(front) == 1 else 'are'} on the front.")
+    front, chosen = result.front, result.chosen
     if front.inexact:
         say(f"Not exact: {front.inexact}.")
-    report = Report(front, result.test, result.target.match)
-    rows = [*(report.members if list_front else report.rows)]
-    if result.chosen and result.row:
-        rows.append(result.row)
-    say_rows(rows, result.notes)
+    report, row = Report(front, result.test, result.target.match), result.row
+    members = [*(report.members if list_front else report.rows)]
+    if row is not None:
+        lines = choice_lines(row)
+        if chosen is None:
+            lines += [other_line(each) for each in merged(members) if is_alternative(each, row)]
+        say_pairs(lines)
+    if chosen is not None and row is not None:
+        _say_target(front, chosen, result.target)
+        members = [*(each for each in members if list_front or each.role == SINGLE), row]
+    members = [each for each in members if each.role != ENSEMBLE]
+    caption = f"{caption_of(members)} {_searched(front, list_front)}"
+    say_committees(members, row, caption, list_front)
+    say_notes(front.warnings)
     if result.rules:
         show(result.rules.table().rich())
         say_wrapped(result.rules.line)
     say_broken(front.pool, result.test)
-    if result.test is None:
-        say("No other split evaluates them; name one with --test.")
-    if result.chosen:
-        _say_chosen(front, result.chosen, result.target, out, store)
+    _say_next(result, out, store)
 
 
-def _say_chosen(
-    front: Front, chosen: Committee, target: Target, out: str | None, store: str
-) -> None:
-    """Print the cost bound, a cheaper near match if a model matches itself, and next steps."""
+def _searched(front: Front, listed: bool) -> str:
+    """Return how much was searched, and how to see more of it."""
+    settings = front.settings
+    cascades = counted(settings.cascades, "self-cascade" if settings.self_cascades else "cascade")
+    are = "is" if len(front) == 1 else "are"
+    return f"Of {cascades} {len(front)} {are} on the front{'' if listed else ' (--front)'}."
+
+
+def _say_target(front: Front, chosen: Committee, target: Target) -> None:
+    """Print the cost bound, and a cheaper near match if a model matches itself."""
     if target.share:
         say_wrapped(f"--max-cost is {target.cost_text(front)}.")
     if target.match is not None and chosen.cascade.names == front.alone(target.match).names:
         say_wrapped(f"{target.match} is its own cheapest match{_next_cheaper(front, chosen)}.")
-    if not out:
+
+
+def _say_next(result: _Result, out: str | None, store: str) -> None:
+    """Print where the choice was written and what comes next."""
+    front, chosen = result.front, result.chosen
+    if chosen is None:
+        if result.row is not None:
+            save = f"--match {shlex.quote(result.row.reference)} --out cascade.json"
+            say_wrapped(f"Next: add {save} to save the choice.")
         return
-    say_wrapped(f"Chosen: {chosen.cascade}{at_thresholds(chosen.cascade)}, written to {out}")
+    if not out:
+        say_wrapped("Next: add --out cascade.json to save the choice.")
+        return
+    say_wrapped(f"Written: {out}")
     words = next_words(chosen.cascade, out, store, front.settings.metric)
     if front.pool.holding(chosen.cascade.models_of_stages).layout.whole_of:
         words.append("--show-tiles")

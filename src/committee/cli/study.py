@@ -10,9 +10,10 @@ from typing import Annotated
 import typer
 
 from committee.cli import options as opt
+from committee.cli.choice import choice_lines
 from committee.cli.metrics import with_metric
 from committee.cli.options import refuse, refuse_for_segmentation
-from committee.cli.output import print_json, say, say_broken, say_notes, say_wrapped
+from committee.cli.output import print_json, say, say_broken, say_notes, say_pairs, say_wrapped
 from committee.cli.stores import confidence_for, open_split, open_test, skipped
 from committee.errors import StoreError
 from committee.files import write_text
@@ -137,6 +138,9 @@ def _print(context: Study, findings: Sequence[Finding], pools: Collection[Pool])
     for finding in findings:
         if finding.left_out:
             say_wrapped(f"Skipped, {finding.name}: {finding.left_out}")
+    choice = context.report.choice
+    if choice is not None:
+        say_pairs(choice_lines(choice))
     say_broken(*pools)
     say_notes(context.notes)
     models = counted(context.settings.max_models, "model")

@@ -63,7 +63,7 @@ def watch(
     which samples came. Samples that depend on each other, such as frames of a film or copies, raise
     alarms. So does a folder that is read class by class: --shuffle.
 
-    Example: committee watch c.json results.parquet --tau 0.02
+    Example: committee watch c.json results.csv --tau 0.02
     """
     loaded = open_cascade(cascade)
     monitors = Monitors.of(loaded.cascade, alpha=alpha, tau=tau, most_failed=most_failed)

@@ -1,4 +1,4 @@
-"""Tables of a report: for the terminal, for the page and as csv."""
+"""Tables of a report: for the page and as csv."""
 
 from __future__ import annotations
 
@@ -6,51 +6,20 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from committee.pool.evaluate import Evaluation
 from committee.pool.table import Cell, Column, Table
 from committee.report.rows import CHOSEN, Row
-from committee.report.text import (
-    at_thresholds,
-    difference,
-    exit_heading,
-    exits,
-    heading_of,
-    interval,
-    named,
-    promised,
-    versus,
-)
-from committee.rule.cascade import Cascade
-from committee.rule.combinations import usual_combine
-from committee.rule.scores import is_portable
+from committee.report.text import difference, exit_heading, exits, heading_of, interval, named
 from committee.text import human_cost, percent, times
 
-if TYPE_CHECKING:
-    from rich.table import Table as RichTable
 
-
-def versus_lines(rows: Sequence[Row]) -> list[str]:
-    """Return lines that compare each choice with its reference, on the reported split."""
-    lines = []
-    for row in _merged(rows):
-        beside = row.versus is not None and not row.versus.same
-        if beside or row.promises:
-            lines.append(f"{row.text}: {named(row.cascade)}{at_thresholds(row.cascade)}")
-        if row.versus is not None and beside:
-            lines.append(f"  {versus(row.versus)}")
-            if row.versus.chose:
-                lines.append(f"  (measured on {row.versus.split}, which chose it: expect less)")
-        lines += [f"  {promised(each)}" for each in row.promises]
-    return lines
-
-
-def _merged(rows: Sequence[Row]) -> list[Row]:
+def merged(rows: Sequence[Row]) -> list[Row]:
     """Return rows of different committees; the first row of a committee takes the roles of all."""
     first: dict[tuple[object, ...], Row] = {}
     for row in rows:
-        key = (row.cascade.stages, row.cascade.combine, row.cascade.confidence)
+        key = key_of(row)
         if key not in first:
             first[key] = row
             continue
@@ -64,11 +33,16 @@ def _merged(rows: Sequence[Row]) -> list[Row]:
     return list(first.values())
 
 
+def key_of(row: Row) -> tuple[object, ...]:
+    """Return what tells committees apart: their stages and their rule."""
+    return row.cascade.stages, row.cascade.combine, row.cascade.confidence
+
+
 def provenance(rows: Sequence[Row]) -> str:
     """Return a line that names the validation split, the test split and the speedups' reference."""
     row = rows[0]
     what = row.task.samples
-    chosen = _chosen_on(rows)
+    chosen = chosen_on(rows)
     speedup = f"Speedup is in average cost, over {row.reference}."
     if row.test is None:
         return f"{chosen}, and these figures are from it too: expect less on new data. {speedup}"
@@ -76,7 +50,7 @@ def provenance(rows: Sequence[Row]) -> str:
     return f"{chosen}; costs and exits are of {test}. {speedup}"
 
 
-def _chosen_on(rows: Sequence[Row]) -> str:
+def chosen_on(rows: Sequence[Row]) -> str:
     """Return which samples of the validation split chose, and which tested a promise."""
     first = rows[0].val
     on = f"{first.split} ({first.samples:,} {rows[0].task.samples})"
@@ -136,27 +110,6 @@ def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def rich_table(rows: Sequence[Row], title: str = "") -> RichTable:
-    """Return rows as a table that fits into 80 columns.
-
-    Accuracy stands under the name of its split; cost, exits and speedup are of the split that is
-    reported.
-    """
-    first = rows[0]
-    splits = [_val, *([] if first.test is None else [_test])]
-    columns = (
-        Column("committee", _with_exits, small="exits by stage, at thresholds"),
-        *(
-            replace(_accuracy(pick), name=f"{split.split} {split.measure}", small="95 % interval")
-            for pick in splits
-            if (split := pick(first)) is not None
-        ),
-        _COST,
-        _speedup(),
-    )
-    return Table(title, columns, _merged(rows), provenance(rows)).rich()
-
-
 def summary_table(rows: Sequence[Row]) -> Table:
     """Return the summary of the page."""
     first = rows[0]
@@ -172,7 +125,7 @@ def summary_table(rows: Sequence[Row]) -> Table:
             small=f"on {split}",
         ),
     )
-    return Table("Summary", columns, _merged(rows), marked=lambda row: row.chosen)
+    return Table("Summary", columns, merged(rows), marked=lambda row: row.chosen)
 
 
 def curse_table(rows: Sequence[Row]) -> Table:
@@ -191,7 +144,7 @@ def curse_table(rows: Sequence[Row]) -> Table:
         Column("Gap", lambda row: row.gap, "points", small="points"),
         Column("Average cost", cost, small=f"{val} / {test}"),
     )
-    return Table("Winner's curse", columns, _merged(rows), marked=lambda row: row.chosen)
+    return Table("Winner's curse", columns, merged(rows), marked=lambda row: row.chosen)
 
 
 def front_table(members: Sequence[Row]) -> Table:
@@ -248,29 +201,6 @@ def _cost_cell(row: Row) -> Cell:
     own = row.reported
     worst = human_cost(own.worst_case_cost, own.unit)
     return Cell(human_cost(own.average_cost, own.unit), own.average_cost, worst)
-
-
-def _with_exits(row: Row) -> Cell:
-    rule = _unusual_rule(row.cascade)
-    lines = [row.text, *([f"by {rule}"] if rule else [])]
-    if row.self_cascade:
-        lines.append(f"{row.kind}, {exits(row.reported)}{at_thresholds(row.cascade)}")
-    elif row.cascade.kind == "cascade":
-        units = "" if row.task.unit == row.task.sample else f" of {row.task.units}"
-        lines.append(f"{exits(row.reported)}{units}{at_thresholds(row.cascade)}")
-    return Cell(named(row.cascade), small="\n".join(lines))
-
-
-def _unusual_rule(cascade: Cascade) -> str:
-    """Return what differs from the default in a committee's rule; empty if nothing that matters."""
-    kinds = {model.kind for model in cascade.models.values()}
-    several, staged = len(cascade.names) > 1, len(cascade.stages) > 1
-    parts = []
-    if several and kinds and cascade.combine not in (None, usual_combine(kinds)):
-        parts.append(str(cascade.combine))
-    if staged and cascade.confidence != "max_prob" and is_portable(cascade.confidence):
-        parts.append(cascade.confidence)
-    return ", ".join(parts)
 
 
 _COST = Column("average cost", _cost_cell, small="worst case")

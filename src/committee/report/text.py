@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import median
 
@@ -9,11 +10,13 @@ from committee.pool.evaluate import Evaluation
 from committee.pool.intervals import Estimate
 from committee.pool.metrics import TOP_1
 from committee.rule.cascade import Cascade
+from committee.rule.combinations import usual_combine
+from committee.rule.scores import is_portable
 from committee.selection.paired import Comparison
 from committee.selection.targets import Promise
 from committee.spec.model import KnownModel, ModelSpec
 from committee.spec.task import Task
-from committee.text import human_cost, percent, points, saving, shares, times
+from committee.text import human_cost, percent, points, saving, shares, times, to_decimals
 
 
 def interval(evaluation: Evaluation) -> str:
@@ -34,6 +37,56 @@ def difference(estimate: Estimate) -> str:
     """
     ends = f"{points(estimate.low)} to {points(estimate.high)}"
     return f"{points(estimate.value)} points ({ends})"
+
+
+def decimals_of(low: float, high: float) -> int:
+    """Return how many decimals of a percentage a 95 % interval supports, from 0 to 2.
+
+    Half its width is shown by two digits if they are 35 or less, else by one, as the Particle Data
+    Group rounds: 92.2 ± 0.8, 93.4 ± 0.3.
+
+    >>> decimals_of(0.914, 0.929), decimals_of(0.931, 0.937), decimals_of(0.71, 0.82)
+    (1, 2, 0)
+    """
+    half = 50 * (high - low)
+    if not 0 < half < math.inf:
+        return 2
+    return min(max(1 - math.floor(math.log10(half / 0.355)), 0), 2)
+
+
+def figure_text(evaluation: Evaluation) -> tuple[str, str]:
+    """Return an accuracy in percent and its 95 % interval, without the sign of percent.
+
+    >>> figure_text(Evaluation("val", 5000, 0.922, 1.0, 1.0, "macs", (1.0,)))
+    ('92.2', '91.4–93.0')
+    """
+    low, high = evaluation.interval
+    if not evaluation.is_share:
+        return f"{evaluation.accuracy:.4g}", f"{low:.4g} to {high:.4g}"
+    decimals = decimals_of(low, high)
+    ends = (
+        f"{100 * to_decimals(low, decimals + 2, 'down'):.{decimals}f}",
+        f"{100 * to_decimals(high, decimals + 2, 'up'):.{decimals}f}",
+    )
+    return f"{100 * evaluation.accuracy:.{decimals}f}", "–".join(ends)
+
+
+def gap_text(estimate: Estimate) -> str:
+    """Return a difference of accuracies in points, as its 95 % interval supports.
+
+    >>> gap_text(Estimate(-0.0144, -0.0199, -0.0089, 5000))
+    '−1.4 points (−2.0 to −0.8)'
+    """
+    decimals = decimals_of(estimate.low, estimate.high)
+
+    def points(value: float) -> str:
+        return f"{100 * value + 0.0:+.{decimals}f}".replace("-", "−")
+
+    low, high = estimate.low, estimate.high
+    if math.isfinite(low) and math.isfinite(high):
+        low = to_decimals(low, decimals + 2, "down")
+        high = to_decimals(high, decimals + 2, "up")
+    return f"{points(estimate.value)} points ({points(low)} to {points(high)})"
 
 
 def gain_range(gains: Sequence[Estimate]) -> str:
@@ -146,6 +199,18 @@ def at_thresholds(cascade: Cascade) -> str:
     """
     shown = ", ".join(f"{threshold:.4g}" for threshold in cascade.thresholds)
     return f" at {shown}" if shown else ""
+
+
+def unusual_rule(cascade: Cascade) -> str:
+    """Return what differs from the default in a committee's rule; empty if nothing that matters."""
+    kinds = {model.kind for model in cascade.models.values()}
+    several, staged = len(cascade.names) > 1, len(cascade.stages) > 1
+    parts = []
+    if several and kinds and cascade.combine not in (None, usual_combine(kinds)):
+        parts.append(str(cascade.combine))
+    if staged and cascade.confidence != "max_prob" and is_portable(cascade.confidence):
+        parts.append(cascade.confidence)
+    return ", ".join(parts)
 
 
 def stages_named(cascade: Cascade) -> list[str]:

@@ -1,0 +1,73 @@
+"""Help texts: what a bare ``committee`` shows, the groups of commands, the panels of options."""
+
+from __future__ import annotations
+
+from textwrap import wrap
+from typing import Any
+
+from typer.core import TyperCommand
+
+START = """\
+Runs the cheap model first and the big one only when the cheap one is unsure.
+  committee demo                      does the whole job on six small networks
+  committee import, committee predict take what your models say, on val and test
+  committee search STORE --match BIG  finds the cheapest cascade as accurate
+  committee --help                    lists all commands
+"""
+
+# Every group of commands with its title in `committee --help`.
+GROUPS = {
+    "Begin": ("demo",),
+    "Outputs of models": ("predict", "import", "relabel", "profile", "costs", "calibrate"),
+    "Choose": ("search", "certify", "label", "evaluate", "study", "report"),
+    "Run": ("run", "serve", "watch", "verify", "export", "export-onnx"),
+}
+
+# The panels of the commands that choose, and of those that load models, with their options in a
+# word. Options of no panel stand under "Options".
+_OUTPUT = "out figure list_front per_stage overwrite show_tiles as_json help"
+_CHOOSE = {
+    "What you want": (
+        "match within min_accuracy max_cost agree_with against promise level cascade_of ensemble "
+        "worst_case average_case cost_limit cascade"
+    ),
+    "Which committees": (
+        "max_models confidence combine grid families self_cascades calibrated method keep tiles"
+    ),
+    "Where it is evaluated": "split test metric unit labels seed",
+    "Options": "",
+    "Output": _OUTPUT,
+}
+_LOAD = {
+    "Samples": "data split rows fraction seed labels unlabelled skip_broken",
+    "Models": "pool only batch_size dtype engine module allow_code",
+    "Options": "",
+    "Output": _OUTPUT,
+}
+
+
+class Command(TyperCommand):
+    """A command whose help shows its options in panels."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the arguments, then each panel that has options."""
+        panels = _CHOOSE if ctx.info_name in GROUPS["Choose"] else _LOAD
+        place = {name: panel for panel, names in panels.items() for name in names.split()}
+        sections: dict[str, list[tuple[str, str]]] = {"Arguments": [], **{p: [] for p in panels}}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                own = place.get(str(parameter.name), "Options")
+                argument = parameter.param_type_name == "argument"
+                sections["Arguments" if argument else own].append(record)
+        for title, records in sections.items():
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """Write the example so that it can be copied."""
+        if self.epilog:
+            with formatter.section("Example"):
+                lines = wrap(self.epilog, 74, break_long_words=False, break_on_hyphens=False)
+                formatter.write("  " + " \\\n      ".join(lines) + "\n")
