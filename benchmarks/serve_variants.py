@@ -14,7 +14,8 @@ import numpy as np
 
 from committee.cli import main
 from committee.serve import served
-from committee.serve.scheduler import Scheduler, Served
+from committee.serve.calls import Served
+from committee.serve.scheduler import Scheduler
 
 
 class PerRequest(Scheduler):

@@ -19,9 +19,11 @@ from committee.errors import CascadeError, RequestError
 from committee.models.load import load_model
 from committee.models.pool_file import read_pool_file
 from committee.rule.scores import CONFIDENCES, softmax
+from committee.run.decision import Decision
+from committee.serve.calls import Served
 from committee.serve.choice import chosen
-from committee.serve.observers import Exit, Observer
-from committee.serve.scheduler import Scheduler, Served
+from committee.serve.observers import Observer
+from committee.serve.scheduler import Scheduler
 from committee.serve.settings import Settings
 from committee.serve.stages import limited, stages_of
 from export_world import embedded
@@ -51,8 +53,8 @@ class Log(Observer):
         assert model_s > 0
         self.batches.append((stage, size))
 
-    def exited(self, exits: Sequence[Exit]) -> None:
-        self.exits += [(each.stage, each.failed) for each in exits]
+    def exited(self, made: Sequence[Decision], failed: Sequence[int]) -> None:
+        self.exits += [(each.stage, False) for each in made] + [(stage, True) for stage in failed]
 
 
 def scheduled(runner: Runner, work: Callable[[Scheduler], Any], *observers: Any, **own: Any) -> Any:
@@ -418,6 +420,7 @@ SETTINGS = Settings(max_batch=(8,), max_delay=(1.0,))
         ([1, 0, 0], [0, 0, 0], 0),
         ([0, 0, 3], [0, 0, 0], 2),
         ([5, 5, 5], [0, 0, 0], 0),
+        ([2, 6, 3], [0, 0, 0], 1),
         ([9, 8, 5], [0, 0, 2], 1),
         ([5, 5, 5], [0, 2, 3], 2),
         ([5, 0, 5], [0.5, 0, 0.5], 0),

@@ -282,7 +282,7 @@ class Runner:
             DataError: If the sample has a form that is not handled.
             ModelError, NotFiniteError: If a model fails or answers with NaN.
         """
-        return self._decide_one(sample)
+        return self.decide_one(sample)
 
     async def async_call(self, sample: Any) -> Decision:
         """Same as a call, but in a thread of the runner, so that the event loop is not blocked.
@@ -290,9 +290,14 @@ class Runner:
         After cancellation no further model starts. A model that hangs blocks only its own runner.
         """
         stopped = threading.Event()
+
+        def begin(_: str) -> None:
+            if stopped.is_set():
+                raise _Stopped
+
         loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(self._executor, self._decide_one, sample, stopped)
+            return await loop.run_in_executor(self._executor, self.decide_one, sample, begin)
         except asyncio.CancelledError:
             stopped.set()
             raise
@@ -383,7 +388,8 @@ class Runner:
             first, later = self.recipes
             check_whole(samples, [each for each in first | later if isinstance(each, Record)])
 
-    def _decide_one(self, sample: Any, stopped: threading.Event | None = None) -> Decision:
+    def decide_one(self, sample: Any, begin: Callable[[str], None] | None = None) -> Decision:
+        """Same as a call, but ``begin`` is called with each model before it runs, and may raise."""
         samples: RawSamples
         if not isinstance(sample, np.ndarray):
             samples = [sample]
@@ -397,8 +403,8 @@ class Runner:
         prepared: dict[int, ModelInputs] = {}
 
         def run(name: str) -> Any:
-            if stopped is not None and stopped.is_set():
-                raise _Stopped
+            if begin is not None:
+                begin(name)
             number = self._numbers[name]
             if number not in prepared:
                 prepared[number] = inputs_of(samples, self.specs[name].preprocessing)

@@ -16,8 +16,8 @@ from committee.rule.outputs import Kind
 from committee.rule.scores import softmax
 from committee.run.decision import Decision, class_name
 from committee.run.runner import Runner
+from committee.serve.calls import Served
 from committee.serve.oip import InferRequest
-from committee.serve.scheduler import Served
 from committee.serve.tensors import BYTES, Tensor, texts_tensor
 
 # The outputs of a request, with their types; the first five come unless others are asked for.
@@ -82,7 +82,9 @@ def _tensor(name: str, runner: Runner, request: InferRequest, served: Sequence[S
         return texts_tensor(name, [each.reason for each in served])
     dtype, failed, field = _COLUMNS[name]
     decisions = [each.decision for each in served]
-    if field is not None:
+    if field is not None and None not in decisions:
+        values = [*map(field, decisions)]
+    elif field is not None:
         values = [failed if made is None else field(made) for made in decisions]
     else:
         say = is_limited if name == "limited" else explanation

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Collection, Sequence
+from contextlib import nullcontext
 from typing import Any, TypeVar
 
 from starlette.applications import Starlette
-from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
@@ -15,7 +15,7 @@ from starlette.routing import BaseRoute, Route
 
 from committee.errors import CommitteeError, RequestError, UnknownNameError
 from committee.serve.answers import labels_with_scores
-from committee.serve.edge import BROKEN, Edge, Log
+from committee.serve.edge import BROKEN, HEADERS, Edge, Log
 from committee.serve.inference import LARGE, check_model, decided, in_thread, metadata_of
 from committee.serve.inference import infer as infer_body
 from committee.serve.oip import EXTENSION, JSON_SIZE, write_response
@@ -32,9 +32,8 @@ T = TypeVar("T")
 DEADLINE = "X-Request-Timeout-Ms"
 # Classes of an answer, unless a request says how many.
 _TOP = 5
-# Seconds after which a request is watched for a client that goes away. Under load all requests wait
-# for a while, and to watch one takes longer than to decide on a small image.
-_LONG = 1.0
+# What the server adds to a scope: that the body has come, and the task that waits for a decision.
+WHOLE, _WAITING = "committee.whole", "committee.waiting"
 # Requests of tensors have no body of these types.
 _NOT_TENSORS = ("multipart/", "image/")
 
@@ -118,14 +117,14 @@ async def about_model(request: Request) -> Response:
 
 async def infer(request: Request) -> Response:
     """Decide on samples that are sent as tensors."""
-    if request.query_params:
+    scope = request.scope
+    if scope["query_string"]:
         raise RequestError("the query is not read here; send parameters in the body")
     with _serving(request).use() as served:
         _check_model(request, served)
-        _check_type(request.headers)
-        body = await _body(request)
-        json_size, about = request.headers.get(JSON_SIZE), request.scope["committee"]
-        work = infer_body(served, body, json_size, about, _deadline(request))
+        _check_type(scope[HEADERS].get("content-type", ""))
+        body, json_size = await _body(request), scope[HEADERS].get(JSON_SIZE.lower())
+        work = infer_body(served, body, json_size, scope["committee"], _deadline(request))
         asked, tensors = await _while_connected(request, work)
         content, size = write_response(served.name, served.version, asked, tensors)
         if size is None:
@@ -137,8 +136,9 @@ async def infer(request: Request) -> Response:
 async def classify(request: Request) -> Response:
     """Decide on images as files, one or several, or on records in JSON."""
     _check_query(request, ("top_k", "max_stage"))
-    top = _number(request, "top_k", None, 1, 10_000)
-    last = _number(request, "max_stage", None, 0, 10_000)
+    query = request.query_params
+    top = _number("top_k", query.get("top_k"), 1, 10_000)
+    last = _number("max_stage", query.get("max_stage"), 0, 10_000)
     with _serving(request).use() as served:
         kind = request.headers.get("content-type", "")
         body = await _body(request)
@@ -193,52 +193,52 @@ async def description(request: Request) -> Response:
 
 async def _while_connected(request: Request, work: Awaitable[T]) -> T:
     """Return a result, unless the client goes away: then its places are freed."""
-    own, loop = asyncio.current_task(), asyncio.get_running_loop()
-    watchers: list[asyncio.Task[None]] = []
-    gone = False
-
-    async def watch() -> None:
-        nonlocal gone
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-        gone = True
-        assert own is not None
-        own.cancel()
-
-    # Most requests are answered before anybody could go away.
-    later = loop.call_later(_LONG, lambda: watchers.append(asyncio.create_task(watch())))
+    scope = request.scope
+    scope[_WAITING] = asyncio.current_task()
     try:
         return await work
     except asyncio.CancelledError:
-        if not gone:
-            raise
-        raise RequestError("the client has gone", 499) from None
+        if scope[_WAITING] is None:
+            raise RequestError("the client has gone", 499) from None
+        raise
     finally:
-        later.cancel()
-        for each in watchers:
-            each.cancel()
+        scope[_WAITING] = None
+
+
+def when_gone(scope: Any) -> None:
+    """Cancel what waits for a decision, if anything does, because the client has gone."""
+    waiting, scope[_WAITING] = scope.get(_WAITING), None
+    if waiting is not None:
+        waiting.cancel()
 
 
 async def _body(request: Request) -> bytes:
     """Return the body of a request, within the limits of size and time."""
     settings: Settings = _serving(request).settings
-    if request.headers.get("content-encoding", "identity") != "identity":
+    headers = request.scope[HEADERS]
+    if headers.get("content-encoding", "identity") != "identity":
         raise RequestError("compressed bodies are not read here; send it as it is", 415)
-    length = request.headers.get("content-length", "")
+    length = headers.get("content-length", "")
     if length.isdigit() and len(length) < 20:
         _check_size(int(length), settings)
-    parts, size = [], 0
     try:
-        async with asyncio.timeout(settings.slow):
-            async for part in request.stream():
-                size += len(part)
-                _check_size(size, settings)
-                _serving(request).count_bytes(request.scope["committee"], len(part))
-                parts.append(part)
+        # One that has come needs no timer.
+        async with nullcontext() if WHOLE in request.scope else asyncio.timeout(settings.slow):
+            return await _parts(request, settings)
     except TimeoutError:
         raise RequestError(f"the body did not arrive within {settings.slow:g} s", 408) from None
     except ClientDisconnect:
         raise RequestError("the client has gone", 499) from None
+
+
+async def _parts(request: Request, settings: Settings) -> bytes:
+    """Return a body, counting its bytes as they come."""
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        _check_size(size, settings)
+        _serving(request).count_bytes(request.scope["committee"], len(part))
+        parts.append(part)
     return b"".join(parts)
 
 
@@ -249,7 +249,8 @@ def _check_size(size: int, settings: Settings) -> None:
 
 def _deadline(request: Request) -> float | None:
     """Return the seconds that a request may take; None if it does not say."""
-    milliseconds = _number(request, DEADLINE, None, 1, 10**9, header=True)
+    given = request.scope[HEADERS].get(DEADLINE.lower())
+    milliseconds = _number(DEADLINE, given, 1, 10**9)
     return None if milliseconds is None else milliseconds / 1000
 
 
@@ -264,13 +265,10 @@ def _check_query(request: Request, known: Collection[str]) -> None:
             raise RequestError(f"query: {name} stands twice")
 
 
-def _number(
-    request: Request, name: str, usual: int | None, least: int, most: int, header: bool = False
-) -> Any:
-    """Return a whole number of the query or of a header."""
-    text = (request.headers if header else request.query_params).get(name)
+def _number(name: str, text: str | None, least: int, most: int) -> Any:
+    """Return a whole number of the query or of a header; None if it is not there."""
     if text is None:
-        return usual
+        return None
     if not (text.isascii() and text.isdigit() and len(text) < 20 and least <= int(text) <= most):
         raise RequestError(f"{name}: must be a whole number from {least} to {most:,}")
     return int(text)
@@ -280,8 +278,7 @@ def _check_model(request: Request, served: ServedCascade) -> None:
     check_model(served, request.path_params["name"], request.path_params.get("version"))
 
 
-def _check_type(headers: Headers) -> None:
-    kind = headers.get("content-type", "")
+def _check_type(kind: str) -> None:
     if kind.startswith(_NOT_TENSORS):
         raise RequestError(
             f"content type {kind[:60]!r} is not read here; send the JSON of the protocol, or an "

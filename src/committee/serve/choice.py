@@ -11,7 +11,7 @@ def chosen(waiting: Sequence[int], waited: Sequence[float], settings: Settings) 
     """Return the queue whose batch is to run next.
 
     A full batch comes first, of the latest stage, so that samples that are nearly decided leave;
-    then one that waits too long; then the first stage, so that later ones fill.
+    then one that waits too long; then the fullest, so that the others fill.
 
     Args:
         waiting: How many samples wait in each queue, at least one in all.
@@ -24,7 +24,9 @@ def chosen(waiting: Sequence[int], waited: Sequence[float], settings: Settings) 
         return full[-1]
     over = {queue: waited[queue] - settings.delay_of(queue) for queue in queues}
     latest = max(queues, key=over.__getitem__)
-    return latest if over[latest] >= 0 else queues[0]
+    if over[latest] >= 0:
+        return latest
+    return max(queues, key=lambda queue: waiting[queue] / settings.batch_of(queue))
 
 
 class Pace:

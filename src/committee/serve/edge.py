@@ -6,7 +6,7 @@ import hmac
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -19,6 +19,8 @@ from committee.serve.served import Serving
 
 # Takes a dictionary for each request.
 Log = Callable[[dict[str, Any]], None]
+# Where a scope holds the headers by their names.
+HEADERS = "committee.headers"
 # What answers a path, and the names of the path's parts.
 PathKey = tuple[Any, frozenset[str]]
 # What a probe may ask without a token; and a page without data, which asks people for the token.
@@ -57,6 +59,7 @@ class Edge:
         about: dict[str, Any] = {"samples": 0, "status": 500, "bytes": 0}
         scope["committee"] = about
         began = time.perf_counter()
+        scope[HEADERS] = headers = texts_of(scope["headers"])
 
         async def sent(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -64,12 +67,10 @@ class Edge:
             await send(message)
 
         try:
-            with traced(
-                self._serving, f"{scope['method']} {scope['path']}", scope["headers"], about
-            ):
-                if problem := self._problem(scope):
+            with traced(self._serving, f"{scope['method']} {scope['path']}", headers, about):
+                if problem := self._problem(scope["path"], headers):
                     await _refuse(sent, 401, f"{problem}: Authorization: Bearer TOKEN")
-                elif not self._is_meant(scope):
+                elif not self._is_meant(headers.get("host", "")):
                     await _refuse(sent, 421, _ELSEWHERE)
                 else:
                     await self._app(scope, receive, sent)
@@ -77,17 +78,16 @@ class Edge:
             self._serving.body_bytes -= about["bytes"]
             self._tell(scope, about, time.perf_counter() - began)
 
-    def _problem(self, scope: Scope) -> str:
-        if scope["path"] in _OPEN:
+    def _problem(self, path: str, headers: Mapping[str, str]) -> str:
+        if path in _OPEN:
             return ""
-        return token_problem(_header(scope, b"authorization"), self._token)
+        return token_problem(headers.get("authorization", "").encode("latin-1"), self._token)
 
-    def _is_meant(self, scope: Scope) -> bool:
+    def _is_meant(self, host: str) -> bool:
         """Return False if a name leads here that anybody may have made (DNS rebinding)."""
         if self._token or not self._host:
             return True
-        host = _header(scope, b"host")
-        return not host or _is_own(host.decode("latin-1"), self._host)
+        return not host or _is_own(host, self._host)
 
     def _tell(self, scope: Scope, about: dict[str, Any], seconds: float) -> None:
         key = scope.get("endpoint"), frozenset(scope.get("path_params", ()))
@@ -113,13 +113,12 @@ def token_problem(given: bytes, token: bytes) -> str:
 
 
 def traced(
-    serving: Serving, name: str, headers: Iterable[tuple[bytes, bytes]], about: dict[str, Any]
+    serving: Serving, name: str, headers: Mapping[str, str], about: dict[str, Any]
 ) -> AbstractContextManager[None]:
     """Return the span of a request, if spans are written."""
     if serving.tracing is None:
         return nullcontext()
-    texts = {key.decode("latin-1"): value.decode("latin-1") for key, value in headers}
-    return serving.tracing.request(name, texts, about)
+    return serving.tracing.request(name, headers, about)
 
 
 def tell(
@@ -147,9 +146,9 @@ def tell(
         log({"time": now, **asked, "ms": round(seconds * 1e3, 3), **about})
 
 
-def _header(scope: Scope, name: bytes) -> bytes:
-    """Return the first value of a header; empty if there is none."""
-    return next((value for key, value in scope["headers"] if key == name), b"")
+def texts_of(headers: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Return headers by their names, the first of each name."""
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(headers)}
 
 
 @lru_cache(64)

@@ -6,7 +6,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from committee.serve.observers import Exit, Observer
+from committee.run.decision import Decision
+from committee.serve.observers import Observer
 
 
 class ExitCounts(Observer):
@@ -16,13 +17,11 @@ class ExitCounts(Observer):
         self._since = time.time()
         self._exits, self._failed = [0] * stages, 0
 
-    def exited(self, exits: Sequence[Exit]) -> None:
+    def exited(self, made: Sequence[Decision], failed: Sequence[int]) -> None:
         """See :class:`Observer`."""
-        for each in exits:
-            if each.failed:
-                self._failed += 1
-            else:
-                self._exits[each.stage] += 1
+        for each in made:
+            self._exits[each.stage] += 1
+        self._failed += len(failed)
 
     def shown(self, pending: int) -> dict[str, Any]:
         """Return the counts as JSON, with how many samples wait; ``since`` is in milliseconds."""

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from committee.errors import CascadeError, RequestError, needing
-from committee.serve.edge import BROKEN, Log, tell, token_problem, traced
+from committee.serve.edge import BROKEN, Log, tell, texts_of, token_problem, traced
 from committee.serve.grpc_messages import SERVICE, answer_of, body_of, methods
 from committee.serve.inference import check_model, infer, metadata_of
 from committee.serve.oip import EXTENSION
@@ -144,7 +144,7 @@ def _handler(serving: Serving, log: Log | None, name: str) -> Any:
         try:
             _check_token(serving.settings.token, name, metadata)
             serving.count_bytes(about, message.ByteSize())
-            with traced(serving, f"gRPC {path}", metadata, about):
+            with traced(serving, f"gRPC {path}", texts_of(metadata), about):
                 made = await _METHODS[name](serving, message, about)
             about["status"], refusal = 200, ""
         except RequestError as error:

@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 
 from committee.errors import RequestError
 from committee.serve.answers import OUTPUTS, answer_tensors, check_outputs
+from committee.serve.calls import Served
 from committee.serve.oip import InferRequest, read_request
 from committee.serve.samples import ReadSamples
-from committee.serve.scheduler import Served
 from committee.serve.served import ServedCascade
 from committee.serve.tensors import Tensor
 

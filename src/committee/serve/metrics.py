@@ -22,8 +22,9 @@ from starlette.responses import Response
 
 from committee.certificates.monitors import Reading, expected_of
 from committee.errors import CascadeError
+from committee.run.decision import Decision
 from committee.run.runner import Runner
-from committee.serve.observers import Exit, Observer
+from committee.serve.observers import Observer
 
 _SIZES = tuple(2.0**k for k in range(11))
 _SECONDS = (1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
@@ -109,11 +110,13 @@ class Metrics(Observer):
         for histogram, value in zip(self._batch, (size, wait_s, model_s), strict=True):
             histogram(stage).observe(value)
 
-    def exited(self, exits: Sequence[Exit]) -> None:
+    def exited(self, made: Sequence[Decision], failed: Sequence[int]) -> None:
         """See :class:`Observer`."""
-        for (stage, failed), count in Counts((e.stage, e.failed) for e in exits).items():
-            (self._failures if failed else self._exits)(stage).inc(count)
-        costs = [each.cost for each in exits if each.cost is not None]
+        for stage, count in Counts([each.stage for each in made]).items():
+            self._exits(stage).inc(count)
+        for stage, count in Counts(failed).items():
+            self._failures(stage).inc(count)
+        costs = [each.cost for each in made if each.cost is not None]
         if costs:
             self._cost(self._unit).inc(sum(costs))
 

@@ -3,25 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from committee.models.inputs import RawSamples
 from committee.run.decision import Decision
 from committee.run.runner import Runner
-
-
-class Exit(NamedTuple):
-    """Where a sample exited.
-
-    Args:
-        stage: Stage of exit, from 0, or that at which it failed.
-        cost: Cost of the models that ran, in the runner's unit; None if it is not known.
-        failed: True if it failed.
-    """
-
-    stage: int
-    cost: float | None
-    failed: bool = False
 
 
 class Observer:
@@ -71,8 +56,13 @@ class Observer:
             model_s: Seconds that its models ran.
         """
 
-    def exited(self, exits: Sequence[Exit]) -> None:
-        """The samples of a batch that were decided, or failed."""
+    def exited(self, made: Sequence[Decision], failed: Sequence[int]) -> None:
+        """Samples of a batch were decided, and others failed.
+
+        Args:
+            made: Decisions on those that exited.
+            failed: The stage of each that failed.
+        """
 
     def answered(self, route: str, status: int, seconds: float, samples: int) -> None:
         """A request was answered.

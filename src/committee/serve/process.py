@@ -20,7 +20,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from committee.errors import CascadeError
 from committee.models.failures import reason_of
 from committee.run.runner import Runner
-from committee.serve.app import make_app
+from committee.serve.app import WHOLE, make_app, when_gone
 from committee.serve.daemon import leave
 from committee.serve.edge import Edge, Log, log_line
 from committee.serve.grpc import grpc_server
@@ -66,11 +66,21 @@ def run_server(
     """
     serving = Serving(load, settings, tracing=tracing)
     try:
-        asyncio.run(_serve(serving, ready, note, log, watched, observing or Observing()))
+        with asyncio.Runner(loop_factory=_event_loop) as loop:
+            loop.run(_serve(serving, ready, note, log, watched, observing or Observing()))
     finally:
         if tracing is not None:
             tracing.close()
     leave()
+
+
+def _event_loop() -> asyncio.AbstractEventLoop:
+    """Return an event loop: that of uvloop, which takes less time for a request, if it is there."""
+    try:
+        from uvloop import new_event_loop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return new_event_loop()
 
 
 async def _serve(
@@ -264,7 +274,8 @@ class _Server(uvicorn.Server):
 def _protocol(settings: Settings) -> type[HttpToolsProtocol]:
     """Return a protocol that limits connections, the size of headers and the time that they take.
 
-    Bodies have limits of their own, where they are read.
+    Bodies have limits of their own, where they are read. A request whose client goes away is
+    cancelled.
     """
 
     class Protocol(HttpToolsProtocol):
@@ -278,11 +289,11 @@ def _protocol(settings: Settings) -> type[HttpToolsProtocol]:
                 self._refuse("503 Service Unavailable", "too many connections are open; ask again")
 
         def data_received(self, data: bytes) -> None:
-            idle = self.cycle is None or self.cycle.response_complete
-            if idle and self._waiting is None:
-                self._wait()
             self._between += len(data)
             super().data_received(data)
+            idle = self.cycle is None or self.cycle.response_complete
+            if idle and self._waiting is None:  # the headers have not all come
+                self._wait()
             if self._between > settings.max_header and not self.transport.is_closing():
                 self._refuse(
                     "431 Request Header Fields Too Large",
@@ -302,11 +313,14 @@ def _protocol(settings: Settings) -> type[HttpToolsProtocol]:
 
         def on_message_complete(self) -> None:
             self._between = 0
+            self.scope[WHOLE] = True  # type: ignore[literal-required]
             super().on_message_complete()
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._done()
             super().connection_lost(exc)
+            if self.cycle is not None:
+                when_gone(self.cycle.scope)
 
         def _wait(self) -> None:
             self._waiting = self.loop.call_later(settings.slow, self.transport.close)

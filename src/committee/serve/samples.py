@@ -64,9 +64,11 @@ class ReadSamples:
     def of(cls, samples: RawSamples, failed: Mapping[int, str]) -> ReadSamples:
         """Return samples without those that failed."""
         count = len(samples)
+        if not failed:
+            return cls(count, tuple(range(count)), samples)
         rows = tuple(row for row in range(count) if row not in failed)
-        good = samples if not failed else [samples[row] for row in rows]
-        return cls(count, rows, good, {row: brief(reason) for row, reason in failed.items()})
+        reasons = {row: brief(reason) for row, reason in failed.items()}
+        return cls(count, rows, [samples[row] for row in rows], reasons)
 
 
 def check_served(task: Task) -> None:

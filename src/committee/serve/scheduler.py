@@ -2,7 +2,8 @@
 
 The queues are those of :mod:`committee.run.stage_queues`. Threads run batches; the event loop lets
 samples in and hands decisions out. A worker that is free takes the fullest that there is, so that
-nothing waits while the server is idle, and batches grow by themselves when it is not.
+nothing waits while the server is idle, and batches grow by themselves when it is not. A sample that
+waits alone is decided as the online runner does, which takes no queue.
 """
 
 from __future__ import annotations
@@ -11,93 +12,23 @@ import asyncio
 import math
 import threading
 import time
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
-
-from committee.arrays import Array
 from committee.errors import RequestError
 from committee.models.inputs import RawSamples
 from committee.rule.flow import Decisions
 from committee.run.decision import Decision
 from committee.run.stage_queues import Exits
+from committee.serve.calls import USUAL, Alone, Call, Flow, News, Served, Worker
 from committee.serve.choice import Pace, chosen
-from committee.serve.observers import Exit, Observer
+from committee.serve.observers import Observer
 from committee.serve.settings import Settings
-from committee.serve.stages import Batch, Options, Stages, stacked
+from committee.serve.stages import Batch, Options, Stages, joined_samples
 from committee.serve.tracing import Tracing
 from committee.text import brief, first_line
-
-
-class Served(msgspec.Struct, frozen=True, eq=False):
-    """What the cascade decided on a sample, or why it failed.
-
-    Args:
-        decision: The decision; None if the sample failed.
-        values: The combination at the exit, shape (C,), if it was asked for.
-        reason: Why it failed; empty if it did not.
-    """
-
-    decision: Decision | None
-    values: Array | None = None
-    reason: str = ""
-
-
-@dataclass(eq=False, slots=True)
-class _Call:
-    """The samples of one request, and what was decided so far."""
-
-    future: asyncio.Future[list[Served]]
-    options: Options
-    results: list[Any]
-    left: int
-    context: Any = None
-    tickets: list[_Ticket] = field(default_factory=list)
-
-
-@dataclass(eq=False, slots=True)
-class _Ticket:
-    """The place of a sample in the queues."""
-
-    call: _Call
-    row: int
-    sample: Any
-    since: float
-    done: bool = False
-    flow: int = -1
-    flow_row: int = 0
-
-
-@dataclass(eq=False, slots=True)
-class _Flow:
-    """The samples of a flow, and when they came to the queue where they wait, on average."""
-
-    tickets: list[_Ticket]
-    since: float
-
-
-@dataclass(eq=False, slots=True)
-class _Worker:
-    """A thread, the batch that it runs, and since when."""
-
-    thread: threading.Thread | None = None
-    batch: Batch | None = None
-    began: float = 0.0
-    given_up: bool = False
-
-
-@dataclass(eq=False)
-class _News:
-    """What the event loop is to be told."""
-
-    calls: list[_Call] = field(default_factory=list)
-    exits: list[Exit] = field(default_factory=list)
-    batch: tuple[int, int, float, float] | None = None
-    contexts: list[Any] = field(default_factory=list)
 
 
 class Scheduler:
@@ -123,13 +54,13 @@ class Scheduler:
         self._stages, self._explained = stages, explained
         self._settings, self._observers, self._tracing = settings, observers, tracing
         self._changed = threading.Condition()
-        self._entry: deque[_Ticket] = deque()
-        self._entered = 0  # of the entry, those that nobody gave up
+        self._entry: deque[Call] = deque()
+        self._entered = 0  # samples in the entry
         self._pending = 0
-        self._flows: dict[int, _Flow] = {}
-        self._calls: set[_Call] = set()  # not yet answered
+        self._flows: dict[int, Flow] = {}
+        self._calls: set[Call] = set()  # not yet answered
         self._closing = self._stopped = False
-        self._workers = [_Worker() for _ in range(settings.workers)]
+        self._workers = [Worker() for _ in range(settings.workers)]
         self._pace = Pace()
 
     def start(self) -> None:
@@ -156,10 +87,13 @@ class Scheduler:
     @property
     def hanging(self) -> str:
         """What models run a batch for too long; empty if none does."""
-        batches = [each.batch for each in self._workers if self._hangs(each)]
-        return next((self._stages.models(each.stage) for each in batches if each), "")
+        for worker in self._workers:
+            batch = worker.batch
+            if batch is not None and self._hangs(worker):
+                return self._stages.models(batch.stage)
+        return ""
 
-    def _hangs(self, worker: _Worker) -> bool:
+    def _hangs(self, worker: Worker) -> bool:
         late = time.monotonic() - worker.began > self._settings.hang
         return late and worker.batch is not None
 
@@ -183,12 +117,7 @@ class Scheduler:
         Raises:
             RequestError: 503 if the queue is full, or a model hangs; 504 if the time is over.
         """
-        options = Options(max_stage, values)
-        count = len(samples)
-        call = _Call(self._loop.create_future(), options, [None] * count, count)
-        if self._tracing is not None:
-            call.context = self._tracing.current()
-        self._let_in(call, samples)
+        call = self._let_in(samples, Options(max_stage, values))
         seconds = self._settings.deadline if deadline is None else deadline
         try:
             if not seconds:
@@ -196,10 +125,9 @@ class Scheduler:
             async with asyncio.timeout(seconds):
                 return await call.future
         except TimeoutError:
-            done = count - call.left
             raise RequestError(
-                f"no decision within {seconds:g} s on {count - done:,} of {count:,} samples; wait "
-                "longer, or send fewer at once",
+                f"no decision within {seconds:g} s on {call.left:,} of {len(samples):,} samples; "
+                "wait longer, or send fewer at once",
                 504,
             ) from None
         finally:
@@ -228,7 +156,7 @@ class Scheduler:
         seconds = self._pace.seconds(self._pending) / len(self._workers)
         return min(max(math.ceil(seconds), 1), 60)
 
-    def _let_in(self, call: _Call, samples: RawSamples) -> None:
+    def _let_in(self, samples: RawSamples, options: Options) -> Call:
         count, most = len(samples), self._settings.queue
         if count > most:
             raise RequestError(
@@ -237,7 +165,11 @@ class Scheduler:
         hanging = self.hanging
         if hanging:
             raise RequestError(f"model {hanging} hangs; ask again later", 503)
-        now = time.monotonic()
+        future, now = self._loop.create_future(), time.monotonic()
+        call = Call(future, options, samples, now, [None] * count, count)
+        call.alone = count == 1 and options == USUAL
+        if self._tracing is not None:
+            call.context = self._tracing.current()
         with self._changed:
             if self._closing:
                 raise RequestError("the server stops; ask again", 503)
@@ -248,37 +180,42 @@ class Scheduler:
                     503,
                 )
             self._calls.add(call)
-            call.tickets = [_Ticket(call, row, each, now) for row, each in enumerate(samples)]
-            self._entry.extend(call.tickets)
+            self._entry.append(call)
             self._entered += count
             self._pending += count
             self._changed.notify()
+        return call
 
-    def _give_up(self, call: _Call) -> None:
+    def _give_up(self, call: Call) -> None:
         """Free the places of a call that nobody waits for."""
-        news = _News()
+        news = News()
         with self._changed:
-            for ticket in call.tickets:
-                if not ticket.done:
-                    self._finish(ticket, news)
+            self._pending -= call.left
+            call.left = 0
+            if call.waiting:
+                self._entry.remove(call)
+                self._entered -= call.waiting
+            for first in call.flows:
+                rows = self._undecided(call, first)
+                self._hand_out(self._stages.drop(first, rows), news)
             # Others of a flow may have waited for these alone, and go on to the next stage.
             self._changed.notify()
         self._tell(news)
 
-    def _finish(self, ticket: _Ticket, news: _News) -> None:
-        """Free the place of a sample."""
-        ticket.done, ticket.sample = True, None
-        self._pending -= 1
-        if ticket.flow < 0:
-            self._entered -= 1
-        else:
-            self._hand_out(self._stages.drop(ticket.flow, [ticket.flow_row]), news)
+    def _undecided(self, call: Call, first: int) -> list[int]:
+        """Return the rows of a flow that are samples of a call without a decision."""
+        flow = self._flows.get(first)
+        return [
+            row
+            for row, (own, at) in enumerate(() if flow is None else flow.places)
+            if own is call and call.results[at] is None
+        ]
 
     def _tell_empty(self) -> None:
         if not self._pending:
             self._empty.set()
 
-    def _work(self, worker: _Worker) -> None:
+    def _work(self, worker: Worker) -> None:
         """Run batches until the end; what a thread does."""
         while True:
             batch: Batch | None = None
@@ -290,7 +227,11 @@ class Scheduler:
                         self._changed.wait()
                     batch, waited = taken
                     worker.began, worker.batch = time.monotonic(), batch
-                self._call_soon(self._tell, self._run(worker, batch, waited))
+                if isinstance(batch, Alone):
+                    news = self._run_alone(worker, batch, waited)
+                else:
+                    news = self._run(worker, batch, waited)
+                self._call_soon(self._tell, news)
             except BaseException as error:  # of no sample; nobody may wait for ever
                 worker.batch, worker.given_up = None, False
                 self._call_soon(self._break_off, batch, error)
@@ -304,7 +245,7 @@ class Scheduler:
         # Those without anything left were decided, but not told.
         self._fail_calls([each for each in self._calls if each in own or not each.left], broken)
 
-    def _run(self, worker: _Worker, batch: Batch, waited: float) -> _News:
+    def _run(self, worker: Worker, batch: Batch, waited: float) -> News:
         answer, failed = self._stages.run(batch)
         with self._changed:
             seconds = time.monotonic() - worker.began
@@ -312,9 +253,32 @@ class Scheduler:
             calls = {} if self._tracing is None else dict.fromkeys(self._calls_of(batch))
             news = self._given(batch, answer, failed)
             news.contexts = [call.context for call in calls]
-            news.batch = batch.stage, len(batch), waited, seconds
+            news.batches.append((batch.stage, len(batch), waited, seconds))
             if len(self._workers) > 1 and any(map(self._waiting, range(self._stages.queues))):
                 self._changed.notify()
+        return news
+
+    def _run_alone(self, worker: Worker, batch: Alone, waited: float) -> News:
+        """Decide on a sample as the online runner does; if that fails, let it wait as others do."""
+        call, news = batch.call, News()
+        try:
+            made = self._stages.decide_alone(call.samples[0], batch.begin)
+        except Exception:  # the usual way finds the reason
+            made = None
+        with self._changed:
+            ends = [*batch.began[1:], time.monotonic()]
+            worker.batch, worker.given_up = None, False
+            if call.left and made is not None:
+                self._answer(call, 0, Served(made), news)
+                news.made.append(made)
+            elif call.left:
+                call.alone, call.entered = False, 0
+                self._entry.appendleft(call)
+                self._entered += 1
+        if made is not None:
+            news.contexts = [call.context]
+            for stage, (began, end) in enumerate(zip(batch.began, ends, strict=True)):
+                news.batches.append((stage, 1, 0.0 if stage else waited, end - began))
         return news
 
     def _call_soon(self, function: Callable[..., None], *arguments: Any) -> None:
@@ -328,12 +292,14 @@ class Scheduler:
     def _next_batch(self) -> tuple[Batch, float] | None:
         """Take the batch that is to run next, with the seconds that its samples have waited."""
         now = time.monotonic()
-        while self._entry and self._entry[0].done:
-            self._entry.popleft()
         queues = range(self._stages.queues)
         waiting = [self._waiting(queue) for queue in queues]
-        if not any(waiting):
+        count = sum(waiting)
+        if not count:
             return None
+        if count == 1 and self._entry and self._entry[0].alone:
+            waited_alone = now - self._entry[0].since
+            return self._enter_alone(), waited_alone
         waited = [self._waited(queue, now) for queue in queues]
         queue = chosen(waiting, waited, self._settings)
         batch = self._enter() if queue == 0 else self._take(queue)
@@ -351,38 +317,47 @@ class Scheduler:
         first = self._stages.next_flow(queue)
         return 0.0 if first is None else now - self._flows[first].since
 
+    def _enter_alone(self) -> Batch:
+        """Take the only sample that waits."""
+        call = self._entry.popleft()
+        call.entered, self._entered = 1, 0
+        return Alone(call)
+
     def _enter(self) -> Batch:
         """Make flows of the samples that have waited longest, and take them."""
-        most = self._settings.batch_of(0)
-        groups: defaultdict[Options, list[_Ticket]] = defaultdict(list)
-        count, entry = 0, self._entry
-        while entry and count < most:
-            ticket = entry.popleft()
-            if not ticket.done:
-                groups[ticket.call.options].append(ticket)
-                count += 1
+        left, entry = self._settings.batch_of(0), self._entry
+        groups: dict[Options, list[tuple[Call, int, int]]] = {}
+        while entry and left:
+            call = entry[0]
+            start, end = call.entered, min(call.entered + left, len(call.results))
+            groups.setdefault(call.options, []).append((call, start, end))
+            call.entered = end
+            left -= end - start
+            if not call.waiting:
+                entry.popleft()
+        count = self._settings.batch_of(0) - left
         self._entered -= count
-        for options, tickets in groups.items():
-            first = self._stages.add(stacked([each.sample for each in tickets]), options)
-            self._flows[first] = _Flow(tickets, sum(t.since for t in tickets) / len(tickets))
-            for row, ticket in enumerate(tickets):
-                ticket.flow, ticket.flow_row, ticket.sample = first, row, None
+        for options, parts in groups.items():
+            first = self._stages.add(joined_samples([c.samples[i:j] for c, i, j in parts]), options)
+            places = [(call, row) for call, i, j in parts for row in range(i, j)]
+            self._flows[first] = Flow(places, sum(c.since for c, _ in places) / len(places))
+            for call, _, _ in parts:
+                call.flows.append(first)
         batch: Batch = self._stages.take(0, count)
         return batch
 
-    def _given(self, batch: Batch, answer: Any, failed: Any) -> _News:
+    def _given(self, batch: Batch, answer: Any, failed: Any) -> News:
         """Let the samples of a batch exit or wait at the next stage."""
-        news = _News()
+        news = News()
         if failed:
             places = [(first, row) for first, rows in batch.flows for row in rows.tolist()]
             for place, reason in failed.items():
                 first, row = places[place]
-                ticket = self._flows[first].tickets[row]
-                self._fail(ticket, batch.stage, reason, news)
+                self._fail(first, row, batch.stage, reason, news)
         self._hand_out(self._stages.give(batch, answer), news)
         return news
 
-    def _hand_out(self, decided: Iterable[Exits], news: _News) -> None:
+    def _hand_out(self, decided: Iterable[Exits], news: News) -> None:
         """Answer samples that exited; those of their flow that stay wait from now on."""
         for exits in decided:
             self._answer_all(exits, news)
@@ -391,56 +366,56 @@ class Scheduler:
             else:
                 self._flows[exits.first].since = time.monotonic()
 
-    def _answer_all(self, exits: Exits, news: _News) -> None:
-        tickets, decisions = self._flows[exits.first].tickets, exits.decisions
+    def _answer_all(self, exits: Exits, news: News) -> None:
         for row, reason in exits.failed.items():
-            self._fail(tickets[row], exits.stage, reason, news)
-        if decisions is None:
+            self._fail(exits.first, row, exits.stage, reason, news)
+        if exits.decisions is None:
             return
-        rows = exits.rows
-        own = decisions.rows(rows)
+        places, rows = self._flows[exits.first].places, exits.rows
+        own = exits.decisions.rows(rows)
         values = [None] * len(rows) if own.values is None else [*own.values]
         for row, made, value in zip(rows.tolist(), self._explained(own), values, strict=True):
-            ticket = tickets[row]
-            if not ticket.done:
-                self._answer(ticket, Served(made, value), news)
-                news.exits.append(Exit(made.stage, made.cost))
+            call, at = places[row]
+            if call.left and call.results[at] is None:
+                self._answer(call, at, Served(made, value), news)
+                news.made.append(made)
 
-    def _fail(self, ticket: _Ticket, stage: int, reason: str, news: _News) -> None:
-        if not ticket.done:
-            self._answer(ticket, Served(None, None, brief(reason)), news)
-            news.exits.append(Exit(stage, None, True))
-            self._hand_out(self._stages.drop(ticket.flow, [ticket.flow_row]), news)
+    def _fail(self, first: int, row: int, stage: int, reason: str, news: News) -> None:
+        call, at = self._flows[first].places[row]
+        if call.left and call.results[at] is None:
+            self._answer(call, at, Served(None, None, brief(reason)), news)
+            news.failed.append(stage)
+            self._hand_out(self._stages.drop(first, [row]), news)
 
-    def _answer(self, ticket: _Ticket, served: Served, news: _News) -> None:
-        call = ticket.call
-        ticket.done, call.results[ticket.row] = True, served
+    def _answer(self, call: Call, row: int, served: Served, news: News) -> None:
+        call.results[row] = served
         call.left -= 1
         self._pending -= 1
         if not call.left:
             news.calls.append(call)
 
-    def _tell(self, news: _News) -> None:
+    def _tell(self, news: News) -> None:
         """Hand out decisions; called in the event loop."""
         for call in news.calls:
             if not call.future.done():
                 call.future.set_result(call.results)
-        if news.batch is not None:
-            self._pace.add(news.batch[3], len(news.exits))
-        if self._tracing is not None and news.batch is not None:
-            self._trace(news.contexts, *news.batch)
+        for batch in news.batches:
+            self._pace.add(batch[3], len(news.made) + len(news.failed))
+        if self._tracing is not None:
+            self._trace(self._tracing, news)
         for observer in self._observers:
-            if news.batch is not None:
-                observer.batch(*news.batch)
-            if news.exits:
-                observer.exited(news.exits)
+            for batch in news.batches:
+                observer.batch(*batch)
+            if news.made or news.failed:
+                observer.exited(news.made, news.failed)
         self._tell_empty()
 
-    def _trace(self, contexts: list[Any], stage: int, size: int, _: float, model_s: float) -> None:
-        assert self._tracing is not None
+    def _trace(self, tracing: Tracing, news: News) -> None:
         ended = time.time_ns()
-        times = ended - round(model_s * 1e9), ended
-        self._tracing.stage(contexts, stage, self._stages.models(stage), size, times)
+        for stage, size, _, seconds in reversed(news.batches):
+            began = ended - round(seconds * 1e9)
+            tracing.stage(news.contexts, stage, self._stages.models(stage), size, (began, ended))
+            ended = began
 
     async def _watch_workers(self) -> None:
         """Fail what waits for a batch that does not end."""
@@ -457,20 +432,19 @@ class Scheduler:
                 self._fail_all(error)
             self._fail_calls(calls, error)
 
-    def _calls_of(self, batch: Batch) -> list[_Call]:
+    def _calls_of(self, batch: Batch) -> list[Call]:
         """Return the calls that a batch has samples of, once for each."""
+        if isinstance(batch, Alone):
+            return [batch.call]
         flows = [(self._flows.get(first), rows) for first, rows in batch.flows]
         return [
-            flow.tickets[row].call
-            for flow, rows in flows
-            if flow is not None
-            for row in rows.tolist()
+            flow.places[row][0] for flow, rows in flows if flow is not None for row in rows.tolist()
         ]
 
     def _fail_all(self, error: Exception) -> None:
         self._fail_calls([*self._calls], error)
 
-    def _fail_calls(self, calls: Iterable[_Call], error: Exception) -> None:
+    def _fail_calls(self, calls: Iterable[Call], error: Exception) -> None:
         """Answer calls with an error; their places are freed when it reaches them."""
         for call in calls:
             if not call.future.done():

@@ -14,11 +14,12 @@ from committee.errors import RequestError
 from committee.models.inputs import RawSamples
 from committee.rule.cascade import Cascade
 from committee.run.runner import Runner
+from committee.serve.calls import Served
 from committee.serve.daemon import in_daemon
 from committee.serve.exit_counts import ExitCounts
 from committee.serve.observers import Observer
 from committee.serve.samples import SampleReader
-from committee.serve.scheduler import Scheduler, Served
+from committee.serve.scheduler import Scheduler
 from committee.serve.settings import Settings
 from committee.serve.stages import stages_of
 from committee.serve.tracing import Tracing

@@ -6,7 +6,7 @@ Both let samples wait, leave in batches and exit. A sample that fails does so al
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
@@ -17,6 +17,7 @@ from committee.models.inputs import RawSamples
 from committee.rule.cascade import ALWAYS, Cascade, Stage
 from committee.rule.outputs import Outputs
 from committee.run.batching import Gathered, run_stage
+from committee.run.decision import Decision
 from committee.run.runner import Runner
 from committee.run.sample_batch import SampleBatch
 from committee.run.stage_queues import Exits, StageBatch, StageQueues
@@ -82,6 +83,14 @@ class Stages(Protocol):
     def drop(self, first: int, rows: Collection[int]) -> Iterator[Exits]:
         """Let samples of a flow run no further stage."""
 
+    def decide_alone(self, sample: Any, begin: Callable[[int], None]) -> Decision:
+        """Return the decision on a sample that is in no queue; ``begin`` may raise.
+
+        Args:
+            sample: The sample.
+            begin: Called with the stage of each model before it runs.
+        """
+
 
 def stages_of(runner: Runner) -> Stages:
     """Return the stages of a loaded cascade."""
@@ -95,6 +104,8 @@ class ModelStages:
         self._runner = runner
         self._queues = StageQueues(runner.cascade, runner.specs, go_on=True)
         self._recipes = {name: spec.preprocessing for name, spec in runner.specs.items()}
+        stages = enumerate(runner.cascade.stages)
+        self._stages = {name: index for index, stage in stages for name in stage.models}
         self._rules = [limited(runner.cascade, stage) for stage in range(self.queues)]
         self.waiting, self.next_flow = self._queues.waiting, self._queues.next_flow
         self.take, self.give, self.drop = self._queues.take, self._queues.give, self._queues.drop
@@ -114,6 +125,10 @@ class ModelStages:
         last = options.max_stage
         rule = None if last is None or last >= self.queues else self._rules[last]
         return self._queues.add(batch, rule, options.values)
+
+    def decide_alone(self, sample: Any, begin: Callable[[int], None]) -> Decision:
+        """See :class:`Stages`."""
+        return self._runner.decide_one(sample, lambda name: begin(self._stages[name]))
 
     def run(self, batch: StageBatch) -> tuple[Mapping[str, Outputs], Failed]:
         """See :class:`Stages`."""
@@ -146,7 +161,7 @@ class GraphStages:
 
     def __init__(self, runner: Runner) -> None:
         assert runner.graph is not None
-        self._graph = runner.graph
+        self._runner, self._graph = runner, runner.graph
         self._recipes = [*runner.recipes[1]]
         self._waiting: list[tuple[int, RawSamples]] = []
         self._next = 0
@@ -174,7 +189,7 @@ class GraphStages:
         taken, self._waiting = self._waiting, []
         samples = taken[0][1]
         if len(taken) > 1:
-            samples = stacked([each for _, some in taken for each in some])
+            samples = joined_samples([some for _, some in taken])
         flows = [(first, np.arange(len(some))) for first, some in taken]
         return _GraphBatch(flows, SampleBatch(len(samples), dict.fromkeys(self._recipes, samples)))
 
@@ -196,16 +211,17 @@ class GraphStages:
         """Do nothing: a sample that was taken is in its only batch."""
         yield from ()
 
+    def decide_alone(self, sample: Any, begin: Callable[[int], None]) -> Decision:
+        """See :class:`Stages`."""
+        begin(0)
+        return self._runner(sample)
 
-def stacked(samples: Sequence[Any]) -> RawSamples:
-    """Return samples as one array where all are arrays of the same form."""
-    first = samples[0]
-    if type(first) is not np.ndarray:
-        return samples
-    if len(samples) == 1:
-        return first[None]
-    shape, dtype = first.shape, first.dtype
-    for each in samples:
-        if type(each) is not np.ndarray or each.shape != shape or each.dtype != dtype:
-            return samples
-    return np.stack(samples)
+
+def joined_samples(parts: Sequence[RawSamples]) -> RawSamples:
+    """Return the samples of several requests as one array where all are arrays of the same form."""
+    if len(parts) == 1:
+        return parts[0]
+    arrays = [each for each in parts if isinstance(each, np.ndarray)]
+    if len(arrays) < len(parts) or len({(each.shape[1:], each.dtype) for each in arrays}) > 1:
+        return [each for part in parts for each in part]
+    return np.concatenate(arrays)
