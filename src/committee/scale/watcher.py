@@ -21,7 +21,7 @@ from committee.run.runner import Runner
 from committee.serve.alarms import Alarms, InOrder
 from committee.serve.exit_counts import ExitCounts
 from committee.serve.metrics import Metrics
-from committee.serve.observers import Exit, Observer
+from committee.serve.observers import Observer
 from committee.serve.settings import AlarmSettings
 
 # Seconds between two reports of a replica, and after which one that is silent has ended.
@@ -176,9 +176,9 @@ class Teller(Observer):
         """See :class:`Observer`."""
         self._calls.append(("batch", (stage, size, wait_s, model_s)))
 
-    def exited(self, exits: Sequence[Exit]) -> None:
+    def exited(self, made: Sequence[Decision], failed: Sequence[int]) -> None:
         """See :class:`Observer`."""
-        self._calls.append(("exited", ([*exits],)))
+        self._calls.append(("exited", (made, failed)))
 
     def answered(self, route: str, status: int, seconds: float, samples: int) -> None:
         """See :class:`Observer`."""
