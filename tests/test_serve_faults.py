@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,16 +21,19 @@ from types import SimpleNamespace
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from committee import Cascade
+from committee import Cascade, Runner
+from committee.embedded import embedded_images
 from committee.models.load import load_model
 from committee.models.pool_file import read_pool_file
 from committee.serve.process import _protocol, _reload
+from committee.serve.served import Serving
 from committee.serve.settings import Settings
-from serve_world import RunningServer, serving
+from serve_world import RunningServer, chain_file, serving
 from small_world import CLASSES, code_of, images, write_pool
 
 # A model that fails, or waits for a file, where the first pixel of an image says so.
@@ -315,6 +320,48 @@ def test_connections_have_a_limit() -> None:
     assert answer.startswith(b"HTTP/1.1 503 ")
     assert b"Retry-After: 1" in answer
     assert b"too many connections are open; ask again" in answer
+
+
+def test_many_swaps_lose_no_request_and_keep_no_cascade(tmp_path: Path) -> None:
+    path, swaps = chain_file(tmp_path), 50
+    image = embedded_images("test").read(np.arange(4))
+    alive: weakref.WeakSet[Any] = weakref.WeakSet()
+    notes: list[str] = []
+
+    def load() -> Runner:
+        runner = Runner(path, threads=1)
+        alive.add(runner)
+        return runner
+
+    async def ask(serving: Serving) -> list[Any]:
+        made = []
+        while len(notes) < swaps:
+            with serving.use() as served:
+                made += await served.decide(image)
+        return made
+
+    async def work() -> list[Any]:
+        serving = Serving(load, Settings())
+        await serving.swap()
+        asking = [asyncio.create_task(ask(serving)) for _ in range(3)]
+        for _ in range(swaps):
+            await _reload(serving, notes.append)
+        answers = [each for some in await asyncio.gather(*asking) for each in some]
+        while len(alive) > 1:
+            await asyncio.sleep(0.01)
+        await serving.stop()
+        return answers
+
+    before = gc.get_threshold()
+    try:
+        answers = asyncio.run(asyncio.wait_for(work(), 120))
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*before)
+    assert all(note.startswith("serving nano -> tiny -> small, version") for note in notes)
+    runner = load()
+    wanted = [runner(each).class_index for each in image]
+    assert [each.decision.class_index for each in answers] == wanted * (len(answers) // 4)
 
 
 def test_whatever_a_new_cascade_raises_is_noted() -> None:

@@ -33,6 +33,8 @@ from committee.serve.tracing import Tracing
 Ready = Callable[[ServedCascade, str, str], None]
 # New objects, beyond those that were freed, after which garbage is collected: some megabytes.
 _NEW_OBJECTS = 50_000
+# Seconds within which threads of a cascade end that is served no more.
+_SETTLED = 1.0
 # Seconds between two looks at a file that may change.
 _LOOK = 1.0
 
@@ -129,6 +131,12 @@ def collect_less() -> None:
     gc.set_threshold(_NEW_OBJECTS)
 
 
+def _collect_anew() -> None:
+    """Free the memory of the cascade before, too, which the garbage collector would pass over."""
+    gc.unfreeze()
+    collect_less()
+
+
 @asynccontextmanager
 async def _grpc_address(serving: Serving, log: Log | None) -> AsyncIterator[str]:
     """Serve by gRPC too, if that is wanted; yield the address, or an empty text."""
@@ -205,8 +213,8 @@ async def _reload(serving: Serving, note: Callable[[str], None]) -> None:
     except Exception as error:  # an engine may raise anything
         note(f"the new cascade is refused, the one before goes on: {reason_of(error)}")
     else:
-        gc.unfreeze()  # or the cascade before could not be collected
-        collect_less()
+        later = asyncio.get_running_loop().call_later
+        serving.when_retired(lambda: later(_SETTLED, _collect_anew))
         note(f"serving {served.cascade}, version {served.version}")
 
 

@@ -186,6 +186,11 @@ class Serving:
             task.add_done_callback(self._retired.discard)
         return served
 
+    def when_retired(self, function: Callable[[], object]) -> None:
+        """Call a function each time that a cascade before the present one has ended."""
+        for task in self._retired:
+            task.add_done_callback(lambda _: function())
+
     async def stop(self) -> None:
         """Refuse new requests, and end those that are under way within a limit."""
         self.stopping = True
