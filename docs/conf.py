@@ -6,7 +6,9 @@ the site and in the repository alike. A link to any other file becomes a copy of
 
 from __future__ import annotations
 
+from html import escape
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from committee import __version__
@@ -87,6 +89,7 @@ CONTENTS = {
 
 html_theme = "furo"
 html_title = "committee"
+html_favicon = "site/static/icon.svg"
 html_static_path = ["site/static"]
 html_css_files = ["style.css"]
 html_extra_path = ["site/root"]  # what opens in the folder of the site
@@ -125,6 +128,19 @@ def add_contents(_app: Any, page: str, source: list[str]) -> None:
         source[0] += contents()
 
 
+def add_description(
+    _app: Any, _page: str, _template: str, context: dict[str, Any], document: Any
+) -> None:
+    """Give search engines the first paragraph of a page as its description."""
+    from docutils import nodes
+
+    first = None if document is None else document.next_node(nodes.paragraph)
+    if first is not None:
+        text = shorten(first.astext(), 300, placeholder=" …")
+        context["metatags"] += f'<meta name="description" content="{escape(text)}">\n'
+
+
 def setup(app: Any) -> None:
-    """Name what Sphinx calls while it reads."""
+    """Name what Sphinx calls while it reads and writes."""
     app.connect("source-read", add_contents)
+    app.connect("html-page-context", add_description)
