@@ -6,6 +6,7 @@ the site and in the repository alike. A link to any other file becomes a copy of
 
 from __future__ import annotations
 
+import re
 from html import escape
 from pathlib import Path
 from textwrap import shorten
@@ -32,7 +33,6 @@ CONTENTS = {
     "Start": [
         "Which one? <which_one>",
         "Playground <playground>",
-        "The method <method>",
         "Glossary <glossary>",
     ],
     "Tutorials": [
@@ -62,6 +62,7 @@ CONTENTS = {
         "The study <study>",
     ],
     "Explanations": [
+        "The method on one page <method>",
         "The winner's curse <winners_curse>",
         "Promises <promises>",
         "Exact search <search>",
@@ -76,6 +77,7 @@ CONTENTS = {
         "Environment variables <environment>",
     ],
     "Findings and rivals": [
+        "Everything that was measured <measured>",
         "Rivals <rivals>",
         "The paper's findings <findings>",
         "Multiply-adds <multiply_adds>",
@@ -140,7 +142,18 @@ def add_description(
         context["metatags"] += f'<meta name="description" content="{escape(text)}">\n'
 
 
+def shorten_types(_app: Any, _domain: str, _kind: str, content: Any) -> None:
+    """Show an alias of a type by its name; Sphinx 9 shows how it refers to it."""
+    from docutils import nodes
+
+    for text in list(content.findall(nodes.Text)):
+        if "TypeAliasForwardRef" in text:
+            named = re.sub(r"TypeAliasForwardRef\('(\w+)'\)", r"\1", text)
+            text.parent.replace(text, nodes.Text(named))
+
+
 def setup(app: Any) -> None:
     """Name what Sphinx calls while it reads and writes."""
     app.connect("source-read", add_contents)
     app.connect("html-page-context", add_description)
+    app.connect("object-description-transform", shorten_types, priority=900)

@@ -72,7 +72,7 @@ class UnknownNameError(CommitteeError, LookupError):
 
 
 class CostError(CommitteeError, ValueError):
-    """A cost is _missing, negative, not finite, or of another unit."""
+    """A cost is missing, negative, not finite, or of another unit."""
 
 
 class CalibrationError(CommitteeError, ValueError):
