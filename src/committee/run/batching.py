@@ -87,8 +87,22 @@ class StageOutputs:
     divided: dict[str, str] = field(default_factory=dict)
 
 
+class ModelBatch(Protocol):
+    """Samples that run together through models."""
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Names of the models."""
+
+    def __len__(self) -> int:
+        """Return how many samples there are."""
+
+    def inputs_of(self, some: Array, recipe: Recipe) -> ModelInputs:
+        """Return the inputs of some of them, by their places, rising."""
+
+
 def run_stage(
-    batch: StageBatch,
+    batch: ModelBatch,
     recipes: Mapping[str, Recipe],
     run: Run,
     streaks: Mapping[str, Streak] | None = None,
@@ -117,7 +131,7 @@ def run_stage(
 
 
 def _run_some(
-    name: str, batch: StageBatch, recipe: Recipe, run: Run, rows: Array
+    name: str, batch: ModelBatch, recipe: Recipe, run: Run, rows: Array
 ) -> tuple[Outputs, Mapping[int, str]]:
     return run(name, batch.inputs_of(rows, recipe))
 

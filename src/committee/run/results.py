@@ -113,7 +113,7 @@ def encoded_rows(path: Path, rows: Sequence[Mapping[str, Any]], names: Iterable[
     import pyarrow.parquet
 
     sink = pyarrow.BufferOutputStream()
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows, _schema()), sink)
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows, schema()), sink)
     encoded: bytes = sink.getvalue().to_pybytes()
     return encoded
 
@@ -270,7 +270,7 @@ def _join_text(file: IO[bytes], parts: Sequence[Path]) -> None:
 def _join_parquet(file: IO[bytes], parts: Sequence[Path]) -> None:
     import pyarrow.parquet
 
-    with pyarrow.parquet.ParquetWriter(file, _schema()) as writer:
+    with pyarrow.parquet.ParquetWriter(file, schema()) as writer:
         for part in parts:
             writer.write_table(pyarrow.parquet.read_table(part))
 
@@ -287,7 +287,8 @@ def _csv_rows(path: Path) -> list[dict[str, Any]]:
     ]
 
 
-def _schema() -> Any:
+def schema() -> Any:
+    """Return the columns of results, for Arrow."""
     import pyarrow
 
     types = {"str": pyarrow.string(), "int | None": pyarrow.int64()}

@@ -7,7 +7,7 @@ import math
 import os
 import threading
 import weakref
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from itertools import accumulate
@@ -355,9 +355,7 @@ class Runner:
     def group_size(self, batch_size: int) -> int:
         """Return how many samples to add to a gatherer at once: whole batches of few bytes."""
         first, later = self.recipes
-        numbers = [recipe.inputs * math.prod(recipe.shape) for recipe in first or later]
-        batch_bytes = batch_size * max(numbers) * np.float32().nbytes
-        return batch_size * min(max(_GROUP_BYTES // batch_bytes, 1), self.task.stretch)
+        return group_size(first or later, batch_size, self.task.stretch)
 
     @property
     def recipes(self) -> tuple[frozenset[Recipe], frozenset[Recipe]]:
@@ -411,6 +409,17 @@ class Runner:
             return self._models.answer(name, prepared[number])
 
         return self._explained(*self._one(run, self._models.checked))
+
+
+def bytes_of(recipes: Iterable[Recipe]) -> int:
+    """Return the bytes of the largest input of a sample."""
+    numbers = [recipe.inputs * math.prod(recipe.shape) for recipe in recipes]
+    return max(numbers) * np.float32().nbytes
+
+
+def group_size(recipes: Iterable[Recipe], batch_size: int, most: int) -> int:
+    """Return how many samples to handle at once: whole batches of few bytes, at most ``most``."""
+    return batch_size * min(max(_GROUP_BYTES // (batch_size * bytes_of(recipes)), 1), most)
 
 
 def _blank(recipe: Preprocessing) -> ImageLike | Clip:
