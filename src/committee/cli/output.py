@@ -111,11 +111,11 @@ class Notes(list[str]):
     def __init__(self, quiet: bool, first: Iterable[str] = ()) -> None:
         super().__init__(filter(None, first))
         self._shown = 0
-        self._quiet = quiet
+        self.quiet = quiet
 
     def show(self) -> None:
         """Write the notes that have not been shown yet."""
-        if not self._quiet:
+        if not self.quiet:
             say_notes(self[self._shown :])
             self._shown = len(self)
 

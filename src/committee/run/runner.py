@@ -223,7 +223,7 @@ class Runner:
             later,
         )
         self._one = _One(self.cascade, all(spec.kind == "logits" for spec in self.specs.values()))
-        self.unit, self.costs = _cumulative_costs(self.cascade, self.specs)
+        self.unit, self.costs = cumulative_costs(self.cascade, self.specs)
         self._executor = _executor()
         _RUNNERS.add(self)
 
@@ -430,8 +430,8 @@ def _blank(recipe: Preprocessing) -> ImageLike | Clip:
     return ArrayClip(frames, recipe.views.rate)
 
 
-def _cumulative_costs(
-    cascade: Cascade, specs: dict[str, ModelSpec]
+def cumulative_costs(
+    cascade: Cascade, specs: Mapping[str, ModelSpec]
 ) -> tuple[str, tuple[float, ...]]:
     """Return the unit and the cost of an exit at each stage; both empty if costs are unknown."""
     unit = unit_of(cascade, specs)

@@ -7,13 +7,16 @@ bytes lie one after the other, so that they are read as one array without a copy
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from committee import errors
 from committee.arrays import Array
+from committee.errors import CommitteeError
 from committee.rule.outputs import Kind, Outputs
 from committee.spec.recipe import Recipe
 
@@ -46,6 +49,8 @@ class Block:
         failed: Why samples failed, by their places.
         inputs: What the waiting ones are prepared to, shape (M, ...).
         outputs: Outputs for the waiting ones, by model.
+        divided: Why models ran a batch in parts, by name.
+        fatal: What ends the job: the class of an error, a colon and its message; else empty.
     """
 
     rows: Array
@@ -55,6 +60,8 @@ class Block:
     failed: dict[int, str] = field(default_factory=dict)
     inputs: dict[Recipe, Array] = field(default_factory=dict)
     outputs: dict[str, Outputs] = field(default_factory=dict)
+    divided: dict[str, str] = field(default_factory=dict)
+    fatal: str = ""
 
     @classmethod
     def begun(cls, rows: Array) -> Block:
@@ -62,6 +69,27 @@ class Block:
         count = len(rows)
         stage = np.full(count, WAITING, np.int32)
         return cls(rows, stage, np.zeros(count, np.int64), np.full(count, np.nan))
+
+    @classmethod
+    def failing(cls, rows: Array, error: CommitteeError) -> Block:
+        """Return samples of which none is decided, with the error that ends the job.
+
+        Ray hands on what a worker raises without its cause, so that an error is data here.
+        """
+        count = len(rows)
+        stage = np.full(count, FAILED, np.int32)
+        fatal = f"{type(error).__name__}: {error}"
+        return cls(rows, stage, np.zeros(count, np.int64), np.full(count, np.nan), fatal=fatal)
+
+    @property
+    def error(self) -> CommitteeError | None:
+        """The error that ends the job, if there is one."""
+        if not self.fatal:
+            return None
+        name, _, text = self.fatal.partition(": ")
+        kind = getattr(errors, name, CommitteeError)
+        made: CommitteeError = kind(text)
+        return made
 
     @property
     def waiting(self) -> Array:
@@ -78,25 +106,34 @@ class Block:
             "stage": pa.array(self.stage),
             "class": pa.array(self.predicted),
             "score": pa.array(self.score),
-            "error": pa.array(reasons if self.failed else [None] * len(self.rows), pa.string()),
+            "error": pa.array(reasons, pa.string()),
+            "divided": _first(json.dumps(self.divided) if self.divided else None, len(reasons)),
+            "fatal": _first(self.fatal or None, len(reasons)),
         }
         waits = self.stage == WAITING
         for number, recipe in enumerate(layout.recipes):
             columns.update(_columns(f"input {number}", self.inputs.get(recipe), waits))
         for name in layout.kinds:
             made = self.outputs.get(name)
-            columns.update(_columns(f"output {name}", made and made.values, waits))
-            columns.update(_columns(f"confidence {name}", made and made.confidence, waits))
+            values, confidence = (None, None) if made is None else (made.values, made.confidence)
+            columns.update(_columns(f"output {name}", values, waits))
+            columns.update(_columns(f"confidence {name}", confidence, waits))
         return pa.table(columns)
 
     @classmethod
     def of(cls, table: Any, layout: Layout) -> Block:
         """Return the samples of a table that :meth:`table` made; arrays may not be written to."""
         table = table.combine_chunks()
-        known = [_numbers(table, name) for name in ("row", "stage", "class", "score")]
-        errors = table["error"]
-        places = np.flatnonzero(known[1] == FAILED) if errors.null_count < len(errors) else ()
-        block = cls(*known, {int(place): errors[place].as_py() for place in places})
+        rows, stage, predicted, score = (
+            _numbers(table, name) for name in ("row", "stage", "class", "score")
+        )
+        why, block = table["error"], cls(rows, stage, predicted, score)
+        if why.null_count < len(why):
+            failed = np.flatnonzero(stage == FAILED).tolist()
+            block.failed = {place: why[place].as_py() for place in failed}
+        block.fatal = next(iter(table["fatal"].drop_null().to_pylist()), "")
+        for text in table["divided"].drop_null().to_pylist():
+            block.divided |= json.loads(text)
         for number, recipe in enumerate(layout.recipes):
             if (values := _array(table, f"input {number}")) is not None:
                 block.inputs[recipe] = values
@@ -104,6 +141,15 @@ class Block:
             if (values := _array(table, f"output {name}")) is not None:
                 block.outputs[name] = Outputs(kind, values, _array(table, f"confidence {name}"))
         return block
+
+
+def _first(text: str | None, count: int) -> Any:
+    """Return a column whose first cell has a text."""
+    import pyarrow as pa
+
+    if text is None:
+        return pa.nulls(count, pa.string())
+    return pa.array([text, *[None] * (count - 1)], pa.string())
 
 
 def _numbers(table: Any, name: str) -> Array:

@@ -1,6 +1,6 @@
 """The results of a job: a folder of parquet parts, each of a fixed range of samples, and settings.
 
-``settings.json``
+``_settings.json``
     What decides on what. A job goes on in a folder only with the same.
 ``part-FIRST-END.parquet``
     One row for each sample from FIRST to END - 1, in their order. A part is written whole or not at
@@ -24,7 +24,7 @@ from committee.errors import ChangedError, DataError, require
 from committee.files import disk_errors, write_bytes
 from committee.text import first_line
 
-SETTINGS = "settings.json"
+SETTINGS = "_settings.json"
 _PART = re.compile(r"part-(\d{12})-(\d{12})\.parquet")
 
 

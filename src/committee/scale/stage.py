@@ -1,4 +1,4 @@
-"""One stage, as an actor runs it: a table of samples in, the same samples one stage further out."""
+"""One stage, as an actor runs it: samples in, the same samples one stage further out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -169,7 +169,7 @@ class _Batch:
 
 @dataclass(eq=False)
 class StageStep:
-    """Runs one stage on tables of samples.
+    """Runs one stage on blocks of samples.
 
     Args:
         job: What is run.
@@ -187,7 +187,7 @@ class StageStep:
         self._streaks = {name: Streak() for name in self._names}
         self._recipes = {name: job.specs[name].preprocessing for name in self._names}
         self._rule = _Rule.of(job.cascade, self.stage)
-        self._before, self._after = job.layout(self.stage), job.layout(self.stage + 1)
+        self._after = job.layout(self.stage + 1)
         specs = {name: job.specs[name] for name in self._names}
         self._models = Models(specs, job.cascade.classes, job.allow_code, self.threads)
         self._unit = group_size(job.recipes(self.stage), job.batch_size, _MOST)
@@ -196,11 +196,7 @@ class StageStep:
     def _dataset(self) -> Dataset:
         return self.job.source.open(list(self.job.specs.values()))
 
-    def __call__(self, table: Any) -> Any:
-        """Return a table of the same samples, of which fewer wait."""
-        return self.run(Block.of(table, self._before)).table(self._after)
-
-    def run(self, block: Block) -> Block:
+    def __call__(self, block: Block) -> Block:
         """Return the same samples one stage further."""
         made = replace(
             block,
@@ -208,6 +204,7 @@ class StageStep:
             predicted=block.predicted.copy(),
             score=block.score.copy(),
             failed=dict(block.failed),
+            divided=dict(block.divided),
             inputs={},
             outputs={},
         )
@@ -215,9 +212,7 @@ class StageStep:
         for unit in self._units(block, made):
             outputs = self._outputs(unit, made)
             good = np.flatnonzero(made.stage[unit.places] != FAILED)
-            earlier = {
-                name: each.rows(unit.among[good]) for name, each in block.outputs.items()
-            }
+            earlier = {name: each.rows(unit.among[good]) for name, each in block.outputs.items()}
             on, staying = self._decide(unit, good, {**earlier, **outputs}, made)
             for recipe in self._after.recipes if len(staying) else ():
                 own = recipe in self._recipes.values()
@@ -262,6 +257,7 @@ class StageStep:
             some = np.arange(at, min(at + step, len(unit.places)))
             batch = _Batch(self._names, unit.batch.only(some, set(self._recipes.values())))
             answered = run_stage(batch, self._recipes, self._models.usable_outputs, self._streaks)
+            made.divided = {**answered.divided, **made.divided}
             for name in self._names:
                 if self._streaks[name].over:
                     raise self._streaks[name].error(f"model {name!r}", KEPT)

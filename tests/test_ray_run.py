@@ -1,0 +1,534 @@
+"""run on Ray: the rows are those of one machine, at any size of blocks, whoever is killed."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import record_world
+import small_world
+from committee.cli import main
+from committee.errors import (
+    ChangedError,
+    ClusterError,
+    DataError,
+    ModelError,
+)
+from committee.models.load import specs_of
+from committee.models.pool_file import read_pool_file
+from committee.rule.cascade import Cascade
+from committee.run.offline import run_into
+from committee.run.results import Result, read_results
+from committee.run.runner import Runner, cumulative_costs
+from committee.scale.blocks import FAILED, WAITING, Block, Layout
+from committee.scale.cluster import Cluster
+from committee.scale.parts import SETTINGS, Parts
+from committee.scale.plan import groups_of, part_size, pools_of, reach_of
+from committee.scale.run import job_of, results_table, run_into_parts
+from committee.scale.stage import Job, Source, StageStep
+from small_world import ANSWER, CODE, code_of, files_of, images, write_pool
+
+pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+pytest.importorskip("ray", reason="ray is not installed")
+# Ray reads options of its own that it calls deprecated.
+pytestmark = pytest.mark.filterwarnings("ignore:.*is deprecated:DeprecationWarning:ray")
+
+# Three models, of which two see an image at 4 pixels and one at 6.
+POOL = small_world.POOL + (
+    """
+[[model]]
+name = "three"
+source = "python:models.py:three"
+resolution = 6
+costs.macs = 100
+"""
+)
+THREE = CODE + (
+    """
+def three():
+    matrix = np.random.default_rng(3).normal(size=(36, {classes})).astype(np.float32)
+    return lambda batch: batch.reshape(len(batch), -1) @ matrix
+"""
+)
+# A model that fails on dark images.
+FAILS = f"""if (batch.mean(axis=(1, 2, 3)) < -0.9).any():
+            raise ValueError("too dark")
+        {ANSWER}"""
+COUNT = 300
+
+
+def write_images(folder: Path, count: int = COUNT) -> Path:
+    """A folder of images, of which two cannot be read and two are dark."""
+    for number, pixels in enumerate(images(count)):
+        path = folder / small_world.CLASSES[number % 3] / f"{number:03}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels if number not in (40, 41) else pixels * 0).save(path)
+    for number in (7, 230):
+        next(folder.rglob(f"{number:03}.png")).write_bytes(b"no image")
+    return folder
+
+
+def cascade_of(
+    pool_path: Path, out: Path, stages: Sequence[Sequence[str]], thresholds: Sequence[float]
+) -> Path:
+    """A cascade file of some models of a pool."""
+    pool = read_pool_file(pool_path)
+    cascade = Cascade.of(stages, thresholds=thresholds)
+    models = {spec.name: spec for spec in pool.models if spec.name in cascade.names}
+    replace(cascade, models=models, classes=pool.classes).save(out)
+    return out
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> tuple[Path, Path, list[str]]:
+    """A cascade of three stages, a folder of images, and the code that may run."""
+    pool = write_pool(tmp_path, THREE.replace(ANSWER, FAILS, 1), POOL)
+    stages = [["one"], ["two"], ["three"]]
+    cascade = cascade_of(pool, tmp_path / "cascade.json", stages, [0.8, 0.9])
+    return cascade, write_images(tmp_path / "images"), code_of(pool)
+
+
+def job(cascade: Path, data: Path, code: Sequence[str], batch_size: int) -> Job:
+    from committee.run.open import open_cascade
+
+    loaded = open_cascade(cascade)
+    return job_of(loaded, Source(str(data), loaded.cascade.classes), batch_size, code)
+
+
+def through(made: Job, count: int, groups: Sequence[int]) -> list[Block]:
+    """Take samples through all stages as Ray does, in batches of each stage's size."""
+    rows = np.arange(count)
+    tables = [
+        Block.begun(rows[at : at + groups[0]]).table(made.layout(0))
+        for at in range(0, count, groups[0])
+    ]
+    for stage, group in enumerate(groups):
+        step = StageStep(made, stage)
+        whole = pa.concat_tables(tables)
+        before, after = made.layout(stage), made.layout(stage + 1)
+        parts = [Block.of(whole.slice(at, group), before) for at in range(0, count, group)]
+        tables = [step(part).table(after) for part in parts]
+    return [Block.of(table, Layout()) for table in tables]
+
+
+def results_of(made: Job, blocks: Sequence[Block]) -> list[Result]:
+    dataset = made.source.open(list(made.specs.values()))
+    _, costs = cumulative_costs(made.cascade, made.specs)
+    tables = [results_table(each, dataset.samples, made.cascade, costs) for each in blocks]
+    return [Result(**row) for table in tables for row in table.to_pylist()]
+
+
+def local_results(made: Job, out: Path) -> list[Result]:
+    runner = Runner(made.cascade, allow_code=made.allow_code)
+    dataset = made.source.open(list(made.specs.values()))
+    return [each for some in run_into(runner, dataset, out, made.batch_size) for each in some]
+
+
+def same(ours: Sequence[Result], theirs: Sequence[Result]) -> None:
+    """Compare rows, scores to the last bits, which batches of another size may move."""
+    assert len(ours) == len(theirs)
+    for mine, its in zip(ours, theirs, strict=True):
+        if its.confidence is not None:
+            assert mine.confidence == pytest.approx(its.confidence, rel=1e-6)
+        assert replace(mine, confidence=its.confidence) == its
+        assert mine.cascade == its.cascade
+
+
+@pytest.mark.parametrize("groups", [(8, 8, 8), (8, 64, 256), (300, 300, 300), (32, 32, 512)])
+def test_stages_decide_as_one_machine_does(
+    groups: tuple[int, ...], world: tuple[Path, Path, list[str]], tmp_path: Path
+) -> None:
+    made = job(*world, batch_size=8)
+    theirs = local_results(made, tmp_path / "here.csv")
+    ours = results_of(made, through(made, COUNT, groups))
+    same(ours, theirs)
+    reasons = [each.error for each in ours if each.error]
+    assert len(reasons) == 4
+    assert sum("too dark" in each for each in reasons) == 2
+    assert {each.stage for each in ours} == {None, 0, 1, 2}
+
+
+@pytest.mark.parametrize(
+    ("stages", "thresholds"),
+    [
+        ([["one", "three"], ["two"]], [0.9]),
+        ([["three"], ["one"], ["two"]], [0.7, 0.8]),
+    ],
+)
+def test_what_a_later_stage_takes_too_is_carried(
+    stages: list[list[str]], thresholds: list[float], tmp_path: Path
+) -> None:
+    pool = write_pool(tmp_path, THREE, POOL)
+    cascade = cascade_of(pool, tmp_path / "c.json", stages, thresholds)
+    made = job(cascade, small_world.write_npz(tmp_path / "d.npz", 200), code_of(pool), 16)
+    same(
+        results_of(made, through(made, 200, [32] * len(stages))),
+        local_results(made, tmp_path / "h.csv"),
+    )
+    carried = made.layout(len(stages) - 1).recipes
+    assert [recipe.shape for recipe in carried] == [(1, 4, 4)]
+    # With the samples carried, the last stage opens no data.
+    step = StageStep(replace(made, source=Source("nowhere")), len(stages) - 1)
+    block = Block.begun(np.arange(3))
+    block.inputs = {carried[0]: np.zeros((3, 1, 4, 4), np.float32)}
+    block.outputs = {name: _outputs(3) for name in made.layout(len(stages) - 1).kinds}
+    assert (step(block).stage == len(stages) - 1).all()
+
+
+def _outputs(count: int) -> Any:
+    from committee.rule.outputs import Outputs
+
+    return Outputs("logits", np.zeros((count, 3), np.float32))
+
+
+def test_records_are_decided_too(tmp_path: Path) -> None:
+    pool = record_world.write_pool(tmp_path)
+    cascade = cascade_of(pool, tmp_path / "c.json", [["small"], ["large"]], [0.7])
+    data = record_world.write_csv(tmp_path / "d.csv", record_world.reviews(100, 0))
+    made = job(cascade, data, code_of(pool), 16)
+    same(results_of(made, through(made, 100, (16, 64))), local_results(made, tmp_path / "h.csv"))
+
+
+def test_decisions_are_decided_too(tmp_path: Path) -> None:
+    pool, code = small_world.decisions_pool(tmp_path)
+    cascade = replace(
+        Cascade.of([["one"], ["two"]], thresholds=[3.0], combine="last", confidence="max_prob"),
+        models={spec.name: spec for spec in pool.models},
+        classes=pool.classes,
+    )
+    cascade.save(tmp_path / "c.json")
+    made = job(tmp_path / "c.json", small_world.write_npz(tmp_path / "d.npz", 90), code, 8)
+    same(results_of(made, through(made, 90, (8, 32))), local_results(made, tmp_path / "h.csv"))
+
+
+def test_a_model_that_always_fails_ends_the_work(tmp_path: Path) -> None:
+    code = CODE.replace(ANSWER, "raise ValueError('down')")
+    pool = write_pool(tmp_path, code)
+    cascade = cascade_of(pool, tmp_path / "c.json", [["one"], ["two"]], [0.7])
+    made = job(cascade, small_world.write_npz(tmp_path / "d.npz", 90), code_of(pool), 8)
+    with pytest.raises(ModelError, match=r"'one': failed on"):
+        through(made, 90, (32, 32))
+
+
+def test_a_worker_that_finds_other_samples_says_so(tmp_path: Path) -> None:
+    pool = write_pool(tmp_path)
+    cascade = cascade_of(pool, tmp_path / "c.json", [["one"], ["two"]], [0.7])
+    made = job(cascade, small_world.write_npz(tmp_path / "d.npz", 9), code_of(pool), 8)
+    made = replace(made, source=replace(made.source, fingerprint="of others"))
+    with pytest.raises(ChangedError, match="this worker finds 9 samples there, and not those"):
+        through(made, 9, (8, 8))
+
+
+def test_tables_hold_what_waits_and_a_few_bytes_of_what_has_exited() -> None:
+    recipe = small_world.RECIPE
+    layout = Layout((recipe,), {"one": "logits", "two": "decisions"})
+    block = Block.begun(np.arange(1000))
+    block.stage[3:] = 0
+    block.stage[5], block.failed[5] = FAILED, "torn"
+    rng = np.random.default_rng(0)
+    from committee.rule.outputs import Outputs
+
+    block.inputs[recipe] = rng.normal(size=(3, 1, 4, 4)).astype(np.float32)
+    block.outputs["one"] = Outputs("logits", rng.normal(size=(3, 5)).astype(np.float16))
+    block.outputs["two"] = Outputs("decisions", np.array([1, 0, 4]), rng.normal(size=3))
+    table = block.table(layout)
+    nothing = Block.begun(np.arange(1000, 1010))
+    nothing.stage[:] = 1
+    both = pa.concat_tables([nothing.table(layout), table.slice(0, 2), table.slice(2)])
+    back = Block.of(both, layout)
+    assert np.flatnonzero(back.stage == WAITING).tolist() == [10, 11, 12]
+    np.testing.assert_array_equal(back.inputs[recipe], block.inputs[recipe])
+    for name, outputs in block.outputs.items():
+        np.testing.assert_array_equal(back.outputs[name].values, outputs.values)
+        assert back.outputs[name].values.dtype == outputs.values.dtype
+    np.testing.assert_array_equal(back.outputs["two"].confidence, block.outputs["two"].confidence)
+    assert back.failed == {15: "torn"}
+    assert table.slice(500).nbytes < 200 * 500
+
+
+def decided_block(first: int, end: int) -> Block:
+    block = Block.begun(np.arange(first, end))
+    block.stage[:] = 0
+    return block
+
+
+def columns_of(block: Block) -> Any:
+    return pa.table({"row": block.rows})
+
+
+@pytest.mark.parametrize("where", ["folder", "memory://ray-parts/new"])
+def test_parts_are_written_when_their_last_sample_is_decided(where: str, tmp_path: Path) -> None:
+    where = where if "://" in where else str(tmp_path / where)
+    parts = Parts.begun(where, 25, 10, {"cascade": "a"}, overwrite=True)
+    blocks = [decided_block(*span) for span in ((12, 20), (0, 5), (20, 25), (5, 12))]
+    written = [table["row"].to_pylist() for table in run_into_parts(blocks, parts, columns_of)]
+    assert written == [[*range(20, 25)], [*range(10)], [*range(10, 20)]]
+    done = Parts.begun(where, 25, 10, {"cascade": "a"}).done()
+    assert list(done) == [0, 10, 20]
+    assert parts.read(done[20])["row"].to_pylist() == [*range(20, 25)]
+    with pytest.raises(ChangedError, match=r"cascade was a, is b\. Finish it with the same, name"):
+        Parts.begun(where, 25, 10, {"cascade": "b"})
+    assert Parts.begun(where, 25, 5, {"cascade": "b"}, overwrite=True).done() == {}
+
+
+def test_a_damaged_part_is_not_believed(tmp_path: Path) -> None:
+    parts = Parts.begun(str(tmp_path / "out"), 20, 10, {})
+    list(run_into_parts([decided_block(0, 20)], parts, columns_of))
+    first, second = sorted((tmp_path / "out").glob("*.parquet"))
+    first.write_bytes(first.read_bytes()[:-9])
+    second.write_bytes(second.read_bytes())
+    assert parts.read(first.name) is None
+    assert list(parts.done()) == [10]
+    (tmp_path / "out" / SETTINGS).write_text("{")
+    with pytest.raises(ChangedError, match="is damaged"):
+        Parts.begun(str(tmp_path / "out"), 20, 10, {})
+    (tmp_path / "out" / SETTINGS).unlink()
+    with pytest.raises(ChangedError, match="has parts, and no"):
+        Parts.begun(str(tmp_path / "out"), 20, 10, {})
+
+
+def test_a_full_disk_and_unknown_places_are_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(DataError, match="neither pyarrow nor fsspec opens it"):
+        Parts.begun("nosuch://bucket/out", 1, 1, {})
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="cannot be read or written"):
+        Parts.begun(str(tmp_path / "file"), 1, 1, {})
+    parts = Parts.begun(str(tmp_path / "out"), 4, 4, {})
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("committee.scale.parts.write_bytes", full)
+    with pytest.raises(DataError, match=r"cannot be written \(No space left on device\)\. What"):
+        list(run_into_parts([decided_block(0, 4)], parts, columns_of))
+    assert parts.done() == {}
+
+
+def test_batches_grow_by_what_reaches_a_stage_and_fit_one_another(tmp_path: Path) -> None:
+    made = job_of_embedded(batch_size=32)
+    size = part_size(32)
+    groups = groups_of(made, (1.0, 0.2, 0.05), 10**6)
+    assert groups[1] >= 4 * 32 / 0.2 / 2
+    assert groups[2] >= 4 * 32 / 0.05 / 2
+    for small, large in zip(groups, (*groups[1:], size), strict=True):
+        assert large % small == 0
+    assert groups_of(made, (1.0, 0.2, 0.05), 100) == (32, 32, 32)
+    assert groups_of(made, (1.0, 0.0, 0.0), 10**9)[2] == size
+
+
+def job_of_embedded(batch_size: int) -> Job:
+    from committee.embedded import pool_file
+
+    pool = pool_file()
+    names = ("micro", "medium", "large")
+    cascade = replace(
+        Cascade.of([[name] for name in names], thresholds=[0.87, 0.56]),
+        models={spec.name: spec for spec in pool.models if spec.name in names},
+        classes=pool.classes,
+    )
+    return Job(cascade, specs_of(cascade), Source("embedded:test", pool.classes), batch_size)
+
+
+def test_pools_go_by_work_and_leave_room(tmp_path: Path) -> None:
+    large = pools_of((1.0, 1.0, 0.02), Cluster("", 4, 64, 8))
+    assert [pool.most for pool in large] == [58, 29, 1]
+    assert [pool.cpus for pool in large] == [1.0] * 3
+    small = pools_of((1.0, 1.0, 0.02), Cluster("", 1, 2, 0))
+    assert sum(pool.cpus for pool in small) < 2
+    gpus = pools_of((1.0, 1.0), Cluster("", 4, 64, 8), cpus=[4, 2], gpus=[0, 1])
+    assert [(p.most, p.cpus, p.gpus, p.threads) for p in gpus] == [(14, 4, 0, 4), (4, 2, 1, 2)]
+    assert [p.most for p in pools_of((1, 1), Cluster("", 1, 2, 0), actors=[3, 1])] == [3, 1]
+    with pytest.raises(ClusterError, match="each stage takes 2 GPUs, and the cluster has 1"):
+        pools_of((1.0, 1.0), Cluster("", 1, 8, 1), gpus=[1, 1])
+    with pytest.raises(ClusterError, match=r"takes 16 CPUs, and the cluster has 8.*--cpus"):
+        pools_of((1.0, 1.0), Cluster("", 1, 8, 1), cpus=[8, 8])
+
+
+def test_the_share_that_reaches_a_stage_is_the_evaluated_one() -> None:
+    made = job_of_embedded(32)
+    assert reach_of(made.cascade) == (1.0, 0.5, 0.25)
+
+
+# Ray itself.
+
+# A model whose process ends once, after some batches.
+DIES = f"""import os, pathlib, signal
+        mark = pathlib.Path("MARK")
+        if sum(map(sum, batches.values())) > 100 and not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        {ANSWER}"""
+# A model that is slow, and notes its batches.
+SLOW = f"""import time
+        time.sleep(0.05)
+        with open("MARK", "a") as file:
+            file.write(f"{{len(batch)}}\\n")
+        {ANSWER}"""
+
+
+def world_that(folder: Path, does: str, count: int = COUNT) -> tuple[Path, Path, list[str]]:
+    """A cascade of two stages, of which the first does something; MARK is a file beside it."""
+    code = does.replace("MARK", str(folder / "mark")).replace("{", "{{").replace("}", "}}")
+    pool = write_pool(folder, CODE.replace(ANSWER, code, 1))
+    cascade = cascade_of(pool, folder / "cascade.json", [["one"], ["two"]], [0.8])
+    return cascade, small_world.write_npz(folder / "data.npz", count), code_of(pool)
+
+
+def words(world: tuple[Path, Path, list[str]], out: Path, *more: str) -> list[str]:
+    cascade, data, code = world
+    named = ["run", str(cascade), "--data", str(data), "--out", str(out), "--batch-size", "8"]
+    return [*named, "--allow-code", *code, *more]
+
+
+def on_ray(address: str) -> list[str]:
+    return ["--on", "ray", "--address", address]
+
+
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a part have 64 samples, so that few samples are many parts."""
+    monkeypatch.setattr("committee.scale.plan._PART", 64)
+
+
+def test_rows_are_those_of_one_machine(
+    world: tuple[Path, Path, list[str]],
+    tmp_path: Path,
+    ray_address: str,
+    small_parts: None,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    told = []
+    for out, engine in (("there", on_ray(ray_address)), ("here.parquet", [])):
+        assert main(words(world, tmp_path / out, "--json", *engine)) == 0
+        told.append(json.loads(capsys.readouterr().out))
+    there, here = told
+    same(read_results(tmp_path / "there"), read_results(tmp_path / "here.parquet"))
+    assert len(list((tmp_path / "there").glob("*.parquet"))) == 5
+    for key in here.keys() - {"seconds", "samples_per_second", "out"}:
+        assert there[key] == here[key], key
+    # The same again computes nothing, without Ray; a part that is missing is computed again.
+    before = files_of(tmp_path / "there")
+    assert main(words(world, tmp_path / "there", "--on", "ray", "--address", "127.0.0.1:1")) == 0
+    assert "300 were done before" in capsys.readouterr().out
+    for gone in ("part-000000000064-000000000128", "part-000000000256-000000000300"):
+        (tmp_path / "there" / f"{gone}.parquet").unlink()
+    assert main(words(world, tmp_path / "there", "--json", *on_ray(ray_address))) == 0
+    assert json.loads(capsys.readouterr().out)["resumed"] == 300 - 64 - 44
+    assert files_of(tmp_path / "there") == before
+
+
+def test_a_worker_that_is_killed_loses_nothing(
+    tmp_path: Path, ray_address: str, small_parts: None
+) -> None:
+    world = world_that(tmp_path, DIES)
+    assert main(words(world, tmp_path / "there", *on_ray(ray_address))) == 0
+    assert (tmp_path / "mark").exists()
+    assert main(words(world, tmp_path / "here.parquet")) == 0
+    same(read_results(tmp_path / "there"), read_results(tmp_path / "here.parquet"))
+
+
+DRIVER = """
+import sys
+from committee.scale import plan
+plan._PART = 64
+from committee.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def driver(command: Sequence[str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", DRIVER, *command], stdout=subprocess.DEVNULL)
+
+
+def wait_for(what: Callable[[], bool]) -> None:
+    until = time.monotonic() + 60
+    while time.monotonic() < until and not what():
+        time.sleep(0.02)
+    assert what()
+
+
+def test_a_driver_that_is_killed_goes_on(
+    tmp_path: Path, ray_address: str, small_parts: None
+) -> None:
+    world, out = world_that(tmp_path, SLOW, 600), tmp_path / "there"
+    command = words(world, out, *on_ray(ray_address))
+    with driver(command) as killed:
+        wait_for(lambda: len(list(out.glob("*.parquet"))) >= 2)
+        killed.send_signal(signal.SIGKILL)
+    time.sleep(1)  # its actors end with it
+    done = files_of(out)  # the settings among them
+    assert 2 < len(done) < 11
+    (tmp_path / "mark").unlink(missing_ok=True)
+    assert main(command) == 0
+    computed = sum(map(int, (tmp_path / "mark").read_text().split()))
+    # Both models note their batches.
+    assert computed == sum(1 + each.stage for each in read_results(out)[64 * (len(done) - 1) :])
+    assert done.items() <= files_of(out).items()
+    assert main(words(world, tmp_path / "again", *on_ray(ray_address))) == 0
+    assert files_of(out) == files_of(tmp_path / "again")
+
+
+def test_a_node_that_dies_loses_nothing(tmp_path: Path) -> None:
+    from ray_world import nodes
+
+    world, out = world_that(tmp_path, SLOW, 600), tmp_path / "there"
+    with nodes(2) as cluster:
+        lost = cluster.add_node(num_cpus=2, object_store_memory=2**27)
+        with driver(words(world, out, *on_ray(cluster.address))) as running:
+            wait_for(lambda: len(list(out.glob("*.parquet"))) >= 2)
+            cluster.remove_node(lost, allow_graceful=False)
+            assert running.wait(120) == 0
+    assert main(words(world, tmp_path / "here.parquet")) == 0
+    same(read_results(out), read_results(tmp_path / "here.parquet"))
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (["--on", "spark"], "--on: no engine 'spark'. There are: ray"),
+        (["--address", "auto", "--gpus", "1"], "--address, --gpus go with --on ray"),
+        (["--on", "ray", "--address", "127.0.0.1:1"], "nothing answers there"),
+        (["--on", "ray", "--data", "no/such"], "data no/such: does not exist"),
+        (["--on", "ray", "--actors", "1.5"], "--actors '1.5': must be one number for all 2 stages"),
+        (["--on", "ray", "--cpus", "1,2,3"], "--cpus '1,2,3': must be one number for all 2"),
+    ],
+)
+def test_bad_input_gets_one_line(
+    more: list[str],
+    told: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = world_that(tmp_path, ANSWER, 9)
+    assert main([*words(world, tmp_path / "out"), *more]) == 2
+    error = capsys.readouterr().err
+    assert told in error
+    assert error.count("\n") == 1
+
+
+def test_what_a_worker_lacks_is_one_line(
+    tmp_path: Path, ray_address: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = "import only_here" + CODE
+    pool = write_pool(tmp_path, code)
+    cascade = cascade_of(pool, tmp_path / "c.json", [["one"], ["two"]], [0.8])
+    world = cascade, small_world.write_npz(tmp_path / "d.npz", 9), code_of(pool)
+    assert main(words(world, tmp_path / "out", *on_ray(ray_address))) == 2
+    error = capsys.readouterr().err
+    assert "No module named 'only_here'" in error
+    assert "on node" in error
+    assert error.count("\n") == 1
