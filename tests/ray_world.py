@@ -9,13 +9,14 @@ from typing import Any
 
 
 @contextmanager
-def nodes(count: int, cpus: int = 1) -> Iterator[Any]:
-    """A cluster of so many nodes, none joined by this process."""
+def nodes(count: int, cpus: int = 1, **settings: int) -> Iterator[Any]:
+    """A cluster of so many nodes, none joined by this process, with settings of Ray's own."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     from ray.cluster_utils import Cluster
 
     node = {"num_cpus": cpus, "object_store_memory": 2**27, "include_dashboard": False}
-    cluster = Cluster(initialize_head=True, head_node_args=node)
+    head = {**node, "_system_config": settings} if settings else node
+    cluster = Cluster(initialize_head=True, head_node_args=head)
     try:
         for _ in range(count - 1):
             cluster.add_node(**node)

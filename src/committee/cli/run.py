@@ -10,6 +10,7 @@ import typer
 from committee.cli import options as opt
 from committee.cli.options import check_on, refuse, refuse_for_segmentation
 from committee.cli.output import Notes, progress_bar
+from committee.cli.run_on_ray import Room, run_on_ray
 from committee.cli.stores import with_models
 from committee.cli.tally import Tally, finish
 from committee.cli.tasks import commands_of
@@ -19,6 +20,7 @@ from committee.run.offline import Progress, run_into
 from committee.run.open import open_cascade
 from committee.run.results import check_ending, check_free
 from committee.run.runner import Runner
+from committee.scale.stage import Source
 from committee.text import shares
 
 
@@ -89,9 +91,6 @@ def run(
         raise CascadeError("--show-tiles: only for semantic segmentation; leave it out")
     loaded = with_models(loaded, pool)
     if on:
-        from committee.cli.run_on_ray import Room, run_on_ray
-        from committee.scale.stage import Source
-
         source = Source(data, loaded.cascade.classes, rows, fraction, seed or 0)
         room = Room(address, actors, cpus, gpus)
         run_on_ray(loaded, source, out, batch_size, code, overwrite, as_json, room)
