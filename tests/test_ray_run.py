@@ -28,6 +28,7 @@ from committee.errors import (
 from committee.models.load import specs_of
 from committee.models.pool_file import read_pool_file
 from committee.rule.cascade import Cascade
+from committee.rule.scores import CONFIDENCES, register_confidence
 from committee.run.offline import run_into
 from committee.run.results import Result, read_results
 from committee.run.runner import Runner, cumulative_costs
@@ -219,6 +220,30 @@ def test_a_model_that_always_fails_ends_the_work(tmp_path: Path) -> None:
     made = job(cascade, small_world.write_npz(tmp_path / "d.npz", 90), code_of(pool), 8)
     with pytest.raises(ModelError, match=r"'one': failed on"):
         through(made, 90, (32, 32))
+
+
+def test_a_confidence_that_fails_on_a_sample_fails_it_alone(tmp_path: Path) -> None:
+    def torn(values: Any, kind: str) -> Any:
+        scores = values.max(axis=1)
+        scores[values[:, 0] > 2] = np.nan
+        return scores
+
+    pool = write_pool(tmp_path)
+    register_confidence("torn", torn)
+    try:
+        cascade = replace(
+            Cascade.of([["one"], ["two"]], thresholds=[1.0], confidence="torn"),
+            models={spec.name: spec for spec in read_pool_file(pool).models},
+            classes=small_world.CLASSES,
+        )
+        cascade.save(tmp_path / "c.json")
+        data = small_world.write_npz(tmp_path / "d.npz", 90)
+        made = job(tmp_path / "c.json", data, code_of(pool), 8)
+        ours = results_of(made, through(made, 90, (8, 32)))
+        same(ours, local_results(made, tmp_path / "h.csv"))
+        assert 0 < sum("'torn': NaN" in each.error for each in ours) < 90
+    finally:
+        CONFIDENCES.pop("torn")
 
 
 def test_a_worker_that_finds_other_samples_says_so(tmp_path: Path) -> None:

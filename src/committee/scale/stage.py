@@ -25,6 +25,7 @@ from committee.run.loading import Models
 from committee.run.read_ahead import read_prepared
 from committee.run.runner import group_size
 from committee.run.sample_batch import SampleBatch
+from committee.run.scoring import ScoringInParts
 from committee.scale.blocks import FAILED, Block, Layout, kept
 from committee.spec.model import ModelSpec
 from committee.spec.recipe import Recipe
@@ -184,7 +185,7 @@ class StageStep:
     def __post_init__(self) -> None:
         job = self.job
         self._names = job.cascade.stages[self.stage].models
-        self._streaks = {name: Streak() for name in self._names}
+        self._streaks, self._scores = {name: Streak() for name in self._names}, Streak()
         self._recipes = {name: job.specs[name].preprocessing for name in self._names}
         self._rule = _Rule.of(job.cascade, self.stage)
         self._after = job.layout(self.stage + 1)
@@ -274,26 +275,34 @@ class StageStep:
     ) -> tuple[Block, Array]:
         """Write decisions into ``made``; return the samples that go on, and their rows."""
         places = unit.places[good]
-        decisions, staying = self._decided(outputs, len(places))
+        scoring = ScoringInParts()
+        decisions, staying = self._decided(outputs, len(places), scoring)
         if decisions is not None:
             gone = np.ones(len(places), bool)
             gone[staying] = False
             made.predicted[places[gone]] = decisions.predicted[gone]
             made.score[places[gone]] = decisions.score[gone]
             made.stage[places[gone]] = decisions.stage[gone]
+        failed = scoring.taken()
+        for row in range(len(places)) if failed else [-1]:
+            if self._scores.adds(failed.get(row, "")):
+                raise self._scores.error(f"confidence {self._rule.confidence!r}", KEPT)
+            if row in failed:
+                place = int(places[row])
+                made.stage[place], made.failed[place] = FAILED, failed[row]
         on = Block.begun(made.rows[places[staying]])
         if len(staying):
             on.outputs = {name: outputs[name].rows(staying) for name in self._after.kinds}
         return on, good[staying]
 
     def _decided(
-        self, outputs: Mapping[str, Outputs], count: int
+        self, outputs: Mapping[str, Outputs], count: int, scoring: ScoringInParts
     ) -> tuple[Decisions | None, Array]:
         """Return the decisions on ``count`` samples, and the rows of those that go on."""
         none = np.empty(0, np.int64)
         if not count:
             return None, none
-        flow = decide(self._rule, count)
+        flow = decide(self._rule, count, scoring=scoring)
         request = next(flow)
         try:
             while request.stage <= self.stage:
