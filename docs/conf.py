@@ -31,6 +31,8 @@ exclude_patterns = [".*", "docs/site", "docs/schemas", "site", "src", "tests"]
 # What the sidebar lists.
 CONTENTS = {
     "Start": [
+        "From the demo to your own models <start>",
+        "What to expect <expect>",
         "Which one? <which_one>",
         "Playground <playground>",
         "Glossary <glossary>",
@@ -44,6 +46,7 @@ CONTENTS = {
         "Cut the bill of one model <cut_the_bill>",
         "Certify <certify>",
         "Images and other samples <data>",
+        "The pool file <pools>",
         "Models and their sources <sources>",
         "Texts, tables, arrays <records>",
         "Language models and services <language_models>",

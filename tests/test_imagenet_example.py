@@ -60,7 +60,7 @@ def test_the_figures_are_what_the_commands_print(
     out = re.sub(r"\s+", " ", capsys.readouterr().out)
     page = re.sub(r"\s+", " ", PAGE)
     for figure in (
-        "22,581,825 cascades of 2,380 sequences",
+        "22,581,825 cascades",
         "+0.03 points (−0.16 to +0.22)",
         "1.86× cheaper",
         "replaces efficientnet_b3a: 1.86× cheaper; with 95 % certainty at most 0.14 points "

@@ -18,7 +18,7 @@ from committee import errors
 from committee.calibration.fitting import fit_calibrations
 from committee.cli import main
 from committee.report.rules import choices_by_rule
-from committee.report.tables import _unusual_rule
+from committee.report.text import unusual_rule
 from committee.rule.scores import score
 from committee.selection.fixed_models import threshold_front
 from committee.selection.rules import _rules_of
@@ -158,7 +158,7 @@ def test_only_a_rule_that_matters_is_named():
     pool = random_pool(seed=0, models=3, samples=50)
 
     def rule(stages, thresholds=(), **options):
-        return _unusual_rule(pool.described(cm.Cascade.of(stages, thresholds, **options)))
+        return unusual_rule(pool.described(cm.Cascade.of(stages, thresholds, **options)))
 
     assert rule(["a"], combine="vote", confidence="agreement") == ""
     assert rule(["a", "b"], [0.5]) == ""

@@ -311,7 +311,8 @@ def _print(findings: Findings, pool: Pool) -> None:
     say_pairs(choice_lines(rows[-1]))
     if line := _promised(findings.cascade, own.measure):
         say_wrapped(line)
-    say_committees(rows, rows[-1], headings_text(rows[-1]))
+    on = f"On {own.split}, {own.samples:,} {task.samples}."
+    say_committees(rows, rows[-1], f"{headings_text(rows[-1])} {on}")
     if findings.gaps is not None:
         show(gaps_table(findings.gaps).rich())
     say_notes((*few_samples(own, task, "evaluate"), *pool.notes))

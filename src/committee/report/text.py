@@ -16,7 +16,7 @@ from committee.selection.paired import Comparison
 from committee.selection.targets import Promise
 from committee.spec.model import KnownModel, ModelSpec
 from committee.spec.task import Task
-from committee.text import human_cost, percent, points, saving, shares, times, to_decimals
+from committee.text import human_cost, percent, points, saving, shares, times
 
 
 def interval(evaluation: Evaluation) -> str:
@@ -58,35 +58,29 @@ def figure_text(evaluation: Evaluation) -> tuple[str, str]:
     """Return an accuracy in percent and its 95 % interval, without the sign of percent.
 
     >>> figure_text(Evaluation("val", 5000, 0.922, 1.0, 1.0, "macs", (1.0,)))
-    ('92.2', '91.4–93.0')
+    ('92.2', '91.4–92.9')
     """
     low, high = evaluation.interval
     if not evaluation.is_share:
         return f"{evaluation.accuracy:.4g}", f"{low:.4g} to {high:.4g}"
     decimals = decimals_of(low, high)
-    ends = (
-        f"{100 * to_decimals(low, decimals + 2, 'down'):.{decimals}f}",
-        f"{100 * to_decimals(high, decimals + 2, 'up'):.{decimals}f}",
-    )
-    return f"{100 * evaluation.accuracy:.{decimals}f}", "–".join(ends)
+    value, *ends = (f"{100 * each:.{decimals}f}" for each in (evaluation.accuracy, low, high))
+    return value, "–".join(ends)
 
 
 def gap_text(estimate: Estimate) -> str:
     """Return a difference of accuracies in points, as its 95 % interval supports.
 
     >>> gap_text(Estimate(-0.0144, -0.0199, -0.0089, 5000))
-    '−1.4 points (−2.0 to −0.8)'
+    '−1.4 points (−2.0 to −0.9)'
     """
     decimals = decimals_of(estimate.low, estimate.high)
 
     def points(value: float) -> str:
         return f"{100 * value + 0.0:+.{decimals}f}".replace("-", "−")
 
-    low, high = estimate.low, estimate.high
-    if math.isfinite(low) and math.isfinite(high):
-        low = to_decimals(low, decimals + 2, "down")
-        high = to_decimals(high, decimals + 2, "up")
-    return f"{points(estimate.value)} points ({points(low)} to {points(high)})"
+    ends = f"{points(estimate.low)} to {points(estimate.high)}"
+    return f"{points(estimate.value)} points ({ends})"
 
 
 def gain_range(gains: Sequence[Estimate]) -> str:
