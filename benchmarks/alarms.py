@@ -37,7 +37,11 @@ CIFAR = ROOT.parents[1] / "shared" / "data" / "cifar10"
 CERTIFYING = 2500
 NO_CHANGE = "nothing changes"
 # World, alpha and tau of runs in which nothing changes.
-SETTINGS = [("embedded", 0.1, 0.0), ("embedded", 0.01, 0.02), ("cifar10", 0.1, 0.0)]
+SETTINGS = [
+    (name, alpha, tau)
+    for name in ("embedded", "cifar10")
+    for alpha, tau in ((0.1, 0.0), (0.01, 0.02))
+]
 BEFORE, AFTER = 5000, 20_000
 
 
