@@ -93,7 +93,7 @@ CONTENTS = {
 }
 
 html_theme = "furo"
-html_title = "committee"
+html_title = "committee: model cascades"
 html_favicon = "site/static/icon.svg"
 html_static_path = ["site/static"]
 html_css_files = ["style.css"]

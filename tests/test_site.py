@@ -85,6 +85,14 @@ def test_what_people_search_for_stands_in_titles_and_first_sentences() -> None:
         assert words in opening, words
 
 
+def test_the_page_of_variables_names_all_that_are_read() -> None:
+    texts = (path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py"))
+    read = {name for text in texts for name in re.findall(r'"((?:COMMITTEE|XDG)_[A-Z_]+)"', text)}
+    page = (DOCS / "environment.md").read_text(encoding="utf-8")
+    assert read
+    assert all(f"`{name}`" in page for name in read)
+
+
 @pytest.mark.parametrize("path", list(SCHEMAS["files"]()), ids=lambda path: path.name)
 def test_formats_are_current(path: Path) -> None:
     assert path.read_text(encoding="utf-8") == SCHEMAS["files"]()[path], "run: make docs"

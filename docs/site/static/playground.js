@@ -116,6 +116,7 @@ function tableOf({ choice, reference }) {
     })],
     ["multiply-adds, average", macs(choice.test.cost), macs(reference.test.cost)],
     ["multiply-adds, worst case", macs(choice.test.worst), macs(reference.test.worst)],
+    ["confidence thresholds", choice.thresholds.join(", ") || "none", "none"],
     ["exits by stage", choice.test.exits.map((share) => `${(100 * share).toFixed(1)} %`).join(", "), "100 %"],
   ];
   const body = rows.slice(1).map(([head, ...cells]) =>
@@ -139,7 +140,8 @@ function promise(state, { choice, reference }) {
   const wins = choice.wins[state.reference], losses = choice.losses[state.reference];
   const bound = pairedLowerBound(wins, losses, PLAYGROUND.samples[1], state.level);
   const least = bound < 0 ? `at most ${safePoints(bound)} points less accurate` : "not less accurate";
-  return `With ${level} certainty ${least} than ${name} on new images like these: only the cascade is right on ${wins} of them, only ${name} on ${losses}.`;
+  const images = PLAYGROUND.samples[1].toLocaleString("en");
+  return `With ${level} certainty it is ${least} than ${name} on new images like these. Of the ${images}, only the cascade is right on ${wins} and only ${name} on ${losses}.`;
 }
 
 function python(state) {
@@ -151,7 +153,7 @@ function python(state) {
   return `front = cm.search(${pool}, max_models=${most})\n` +
     `choice = front.matching(${reference}, ${within})\n` +
     `cm.evaluate(choice.cascade, test)\n` +
-    `cm.certify(test, match=${reference}, within=0.02, level=${state.level}, cascade=choice.cascade)`;
+    `cm.certify(test, match=${reference}, within=0.05, level=${state.level}, cascade=choice.cascade)`;
 }
 
 function controls() {
@@ -176,7 +178,7 @@ function controls() {
 
 function start(root) {
   const own = controls(), answer = element("p", { class: "answer" }), certain = element("p", { class: "certain" });
-  const figure = element("div", { class: "figure" }), table = element("div", { class: "table" }), code = element("pre", {});
+  const figure = element("div", { class: "figure" }), table = element("div", { class: "table" }), code = element("pre", { tabindex: 0 });
   const live = element("div", { "aria-live": "polite" }, answer, certain);
   const key = element("p", { class: "key" },
     "Line: the front on the images that chose. Ring: the choice there; full dot: the same on the other images. Dashes: the target.");
