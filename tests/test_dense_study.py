@@ -235,7 +235,7 @@ def test_exits_are_those_of_tiles(tmp_path):
     (row,) = records(finding.tables[0])
     assert (row["matches"], row["cascade"]) == ("large", "small -> large")
     pair = study.pairs[1].same_accuracy
-    assert (row["stage 1"], row["stage 2"]) == evaluate(pair.cascade, study.test).exit_ratios
+    assert (row["exit_0"], row["exit_1"]) == evaluate(pair.cascade, study.test).exit_ratios
     assert "of the tiles exit after the first stage" in finding.sentences[0]
     axes = _figure_of(study, finding).axes[0]
     assert axes.get_xlabel() == "Tiles of test (6 images) that exit (%)"

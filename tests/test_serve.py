@@ -24,6 +24,7 @@ from PIL import Image
 from committee import Cascade, Runner
 from committee.cli import main
 from committee.embedded import embedded_images
+from committee.run.results import read_results
 from serve_world import RunningServer, chain_file, serving
 
 IMAGES: Any = embedded_images("test").read(np.arange(60))
@@ -90,6 +91,25 @@ def test_the_public_client_gets_the_decisions_of_the_runner(
     assert shares.sum(axis=1) == pytest.approx(np.ones(60), 1e-5)
     assert shares.max(axis=1) == pytest.approx(scores, 1e-5)
     client.close()
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_files_of_run_say_what_the_server_answers(
+    server: RunningServer, cascade: Path, tmp_path: Path, ending: str
+) -> None:
+    np.save(tmp_path / "images.npy", IMAGES)
+    out = tmp_path / f"r.{ending}"
+    words = ["run", str(cascade), "--data", str(tmp_path / "images.npy"), "--out", str(out)]
+    assert main(words) == 0
+    rows = read_results(out)
+    assert {row.stage for row in rows} == {0, 1, 2}  # counted from 0, as the server does
+    with triton.InferenceServerClient(server.host) as client:
+        answer = client.infer("cascade", [images_input(IMAGES)])
+    for name, field in (("class", "class_index"), ("stage", "stage"), ("cost", "cost")):
+        assert answer.as_numpy(name).tolist() == [getattr(row, field) for row in rows]
+    assert [name.decode() for name in answer.as_numpy("label")] == [r.class_name for r in rows]
+    scores = [row.confidence for row in rows]
+    assert answer.as_numpy("confidence").tolist() == pytest.approx(scores, 1e-6)
 
 
 def test_a_limit_and_an_explanation_are_parameters(server: RunningServer, runner: Runner) -> None:

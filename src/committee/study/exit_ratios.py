@@ -35,7 +35,7 @@ def _analyse(study: Study) -> Finding:
     single, cascade, units = itemgetter(0), itemgetter(1), study.test.task.units
 
     def stage(number: int) -> Column:
-        return Column(f"stage {number + 1}", lambda pair: dict(enumerate(_exits(pair))).get(number),
+        return Column(f"exit_{number}", lambda pair: dict(enumerate(_exits(pair))).get(number),
                       "share")  # fmt: skip
 
     table = Table(
@@ -50,7 +50,7 @@ def _analyse(study: Study) -> Finding:
         ),
         matches,
         f"The cheapest committees as accurate as a model on {study.val_name}; the figures are of "
-        f"{study.test_text}.",
+        f"{study.test_text}. exit_0 is the first stage.",
     )
     first, last = ([100 * _exits(pair)[end] for pair in matches] for end in (0, -1))
     sentence = (
