@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -20,6 +22,7 @@ from committee.serve.app import make_app
 from committee.serve.served import Serving, version_of
 from committee.serve.settings import Settings
 from record_world import POOL, write_pool
+from serve_world import chain_file
 from small_world import code_of
 
 INFER = "/v2/models/cascade/infer"
@@ -164,6 +167,16 @@ def test_bodies_under_way_have_a_limit_together(tmp_path: Path) -> None:
         assert serving.body_bytes == 0
 
     asked(lambda: opened(tmp_path), ask, max_bodies=300)
+
+
+def test_decoders_are_loaded_before_the_first_image(tmp_path: Path) -> None:
+    code = (
+        "import sys; from committee import Runner; from committee.serve.served import Serving;"
+        "from committee.serve.settings import Settings;"
+        f"Serving(lambda: Runner({str(chain_file(tmp_path))!r}), Settings())._loaded();"
+        "assert {'PIL.JpegImagePlugin', 'PIL.PngImagePlugin'} <= sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_a_version_changes_with_the_rule_and_with_the_models(tmp_path: Path) -> None:

@@ -88,6 +88,14 @@ class ImageDecoder:
             images.append(image)
         return images, failed
 
+    def warm(self) -> None:
+        """Decode a small image of each format, so that the first request need not load decoders."""
+        from PIL import Image
+
+        for form in _FORMATS:
+            Image.new("RGB", (8, 8)).save(file := BytesIO(), form)
+            self([file.getvalue()])
+
     def _decode(self, data: bytes, most: int) -> tuple[Any, int]:
         """Return an image, at the size of the models' input if they have one, and its pixels."""
         pixels = 0

@@ -134,6 +134,11 @@ class SampleReader:
         self._check_count(next(iter(counts.values())))
         return self._from_columns(inputs) if self.task.records else self._images_of(inputs)
 
+    def warm(self) -> None:
+        """Load what reads samples."""
+        if not self.task.records:
+            self._decoder.warm()
+
     def files(self, files: Sequence[bytes]) -> ReadSamples:
         """Return the samples that uploaded files hold: images, or records of bytes.
 

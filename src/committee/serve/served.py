@@ -209,6 +209,7 @@ class Serving:
             settings.max_samples,
             whole=any(each.wants_samples for each in self.observers),
         )
+        reader.warm()
         exits = ExitCounts(len(runner.cascade.stages))
         version = version_of(runner.cascade)
         stages = stages_of(runner)
