@@ -34,6 +34,7 @@ from committee.rule.certificate import CertificateRecord
 from committee.rule.combinations import DEFAULT_COMBINE, JOINT
 from committee.rule.format import SCHEMA
 from committee.selection.evaluate_many import values_on
+from committee.selection.paired import compared_counts
 from committee.text import (
     about,
     counted,
@@ -174,15 +175,13 @@ class Certificate:
                 f"split {pool.samples.split!r}: the promise is of {own.measure}, not of "
                 f"{measure_of(pool, metric or pool.metric)}"
             )
-        others = None
-        if own.promise == "within":
-            assert reference is not None
-            others = values_on(reference, pool, metric)
+        compared = reference if own.promise == "within" else None
+        if own.max_cost is None:
+            wins, losses = compared_counts(self.cascade, compared, metric, pool)
+            return self._of_counts(wins, losses, len(pool))
+        others = None if compared is None else values_on(compared, pool, metric)
         exits, values = exits_of(self.cascade, source_of(self.cascade, pool, metric))
-        costs = None
-        if own.max_cost is not None:
-            costs = stage_costs(self.cascade, pool, own.unit)
-        return self.outcome(values, others, exits, costs)
+        return self.outcome(values, others, exits, stage_costs(self.cascade, pool, own.unit))
 
     def outcome(
         self,
@@ -204,15 +203,19 @@ class Certificate:
         if costs is not None and own.max_cost is not None:
             limits = own.level, own.max_cost, own.cost_limit, own.unit
             spent = average_cost_of(costs, exits, *limits)
-        if self.is_reference and own.promise != "at least":
-            certain = float(own.promise == "agreement")
-            paired = own.promise == "within"
-            same = Verdict("kept", certain, certain, certain, len(values), paired=paired)
-            return same.with_cost(spent)
         values = values.astype(np.int64)
         others = np.zeros_like(values) if others is None else others.astype(np.int64)
         wins, losses = int((values > others).sum()), int((values < others).sum())
-        return _verdict_of(own, wins, losses, len(values)).with_cost(spent)
+        return self._of_counts(wins, losses, len(values)).with_cost(spent)
+
+    def _of_counts(self, wins: int, losses: int, samples: int) -> Verdict:
+        """Return what samples say of a promise of accuracy or agreement."""
+        promise = self.record.promise
+        if self.is_reference and promise != "at least":
+            certain = float(promise == "agreement")
+            paired = promise == "within"
+            return Verdict("kept", certain, certain, certain, samples, paired=paired)
+        return _verdict_of(self.record, wins, losses, samples)
 
 
 @dataclass(frozen=True)

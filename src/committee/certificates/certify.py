@@ -51,9 +51,9 @@ from committee.pool.prefixes import StageSequence
 from committee.rule.calibration import Calibration
 from committee.rule.cascade import Cascade
 from committee.rule.certificate import CertificateRecord
-from committee.selection.evaluate_many import values_on
 from committee.selection.front import committee_of
 from committee.selection.options import most_models, processors
+from committee.selection.paired import compared_counts
 from committee.selection.rules import Progress
 from committee.selection.sequences import within_bounds
 from committee.text import counted, human_cost, percent, printable
@@ -246,6 +246,10 @@ def _average(pool: Pool, cascade: Cascade, promised: Promised) -> tuple[Array, f
     return each, float(each.mean())
 
 
+def _average_cost(pool: Pool, cascade: Cascade, promised: Promised) -> float:
+    return evaluate(cascade, pool, promised.unit, promised.metric).average_cost
+
+
 def _cost_bound(
     pool: Pool, cascade: Cascade, promised: Promised, seed: int, paths: int = 1
 ) -> float | None:
@@ -295,7 +299,7 @@ def _record(
     """
     wins, losses = counts
     reference = promised.reference
-    _, average = _average(testing, chosen, promised)
+    average = _average_cost(testing, chosen, promised)
     if bound is not None and promised.max_cost is not None and bound > promised.max_cost:
         raise Infeasible(
             f"certify: on new data {chosen} may cost up to "
@@ -331,7 +335,7 @@ def _record(
         cost_limit=promised.cost_limit,
         cost_bound=bound,
         average_cost=average,
-        reference_cost=None if reference is None else _average(testing, reference, promised)[1],
+        reference_cost=None if reference is None else _average_cost(testing, reference, promised),
         unit=promised.unit,
     )
     certain = 1.0 if promised.kind == "agreement" else 0.0
@@ -373,10 +377,8 @@ def _fixed(
         )
     if labels is not None:
         return _labelled(pool, cascade, promised, labels, seed)
-    hypothesis = promised.hypothesis(pool)
-    values = values_on(cascade, pool, promised.metric).astype(np.int64)
-    wins = int((values > hypothesis.goal).sum())
-    losses = int((values < hypothesis.goal).sum())
+    compared = reference if promised.kind == "within" else None
+    wins, losses = compared_counts(cascade, compared, promised.metric, pool)
     return _fixed_result(pool, cascade, promised, wins, losses, seed=seed)
 
 

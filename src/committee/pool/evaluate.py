@@ -311,6 +311,7 @@ def stored_decisions(cascade: Cascade, pool: Pool) -> Decisions:
         UnknownNameError: If the pool lacks a model of the cascade.
     """
     pool = pool.holding(cascade.models_of_stages)
+    pool.require_rows("the decisions of a cascade")
     for name in cascade.names:
         pool.model(name)
 

@@ -516,6 +516,9 @@ class Pool:
                 f"{what}: of {self.task.units} only scores and counts are kept, so {why}"
             )
 
+    def require_rows(self, what: str) -> None:
+        """Raise CascadeError if the samples are known by counts only; see ``ShardedPool``."""
+
     def each(self, function: Callable[[Pool], Made]) -> Iterator[Made]:
         """Yield what a function makes of each shard of the samples; this pool is one."""
         yield function(self)

@@ -50,13 +50,20 @@ class ShardedPool(Pool):
         opened = partial(_on_shard, self.open_shard, self.names, self.calibrations, function)
         yield from self.run(opened, self.places)
 
+    def require_rows(self, what: str) -> NoReturn:
+        """See :class:`Pool`."""
+        raise CascadeError(
+            f"{what}: needs samples one by one, and of shards only counts are known. Take one "
+            "store, of fewer samples"
+        )
+
     def labelled_by(self, models: str | Sequence[str], combine: str | None = None) -> NoReturn:
-        """Refuse other labels, which every shard would have to be told."""
-        raise _needs_rows("agreement with a model")
+        """Refuse labels that the shards do not have."""
+        self.require_rows("agreement with a model")
 
     def rows(self, index: Any, split: str) -> NoReturn:
         """Refuse a part of the samples."""
-        raise _needs_rows("a part of the samples")
+        self.require_rows("a part of the samples")
 
 
 def _on_shard(
@@ -67,13 +74,6 @@ def _on_shard(
     place: Any,
 ) -> Made:
     return function(open_shard(place).only(names).with_calibrations(calibrations))
-
-
-def _needs_rows(what: str) -> CascadeError:
-    return CascadeError(
-        f"{what}: needs the samples one by one, and these are in shards, of which only counts are "
-        "known. Take one store of fewer samples"
-    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,31 +96,31 @@ class _ShardedPrefixes(PrefixSource):
 
     def scores(self, key: Key, rows: Array) -> NoReturn:
         """Refuse single rows, as all that follow."""
-        raise _needs_rows(self.metric.name)
+        self.pool.require_rows(self.metric.name)
 
     def values(self, key: Key, rows: Array) -> NoReturn:
         """See :meth:`scores`."""
-        raise _needs_rows(self.metric.name)
+        self.pool.require_rows(self.metric.name)
 
     def scored(self, key: Key, rows: Array) -> NoReturn:
         """See :meth:`scores`."""
-        raise _needs_rows(self.metric.name)
+        self.pool.require_rows(self.metric.name)
 
     def figure(self, values: Array) -> NoReturn:
         """See :meth:`scores`."""
-        raise _needs_rows(self.metric.name)
+        self.pool.require_rows(self.metric.name)
 
     def estimate(self, values: Array) -> NoReturn:
         """See :meth:`scores`."""
-        raise _needs_rows(self.metric.name)
+        self.pool.require_rows(self.metric.name)
 
     def difference(self, values: Sequence[Array], others: Sequence[Array]) -> NoReturn:
         """See :meth:`scores`."""
-        raise _needs_rows(self.metric.name)
+        self.pool.require_rows(self.metric.name)
 
     def within_chance(self, low: Array, high: Array) -> NoReturn:
         """See :meth:`scores`."""
-        raise _needs_rows(self.metric.name)
+        self.pool.require_rows(self.metric.name)
 
 
 def _on_prefixes(

@@ -134,18 +134,26 @@ def _difference(
     if not prefixes_of(pool, metric=metric).counted:
         values, others = (values_on(each, pool, metric) for each in (cascade, reference))
         return mean_difference([values], [others], pool, metric)
-    gained, lost = summed(pool.each(partial(gained_and_lost, cascade, reference, metric))).tolist()
+    gained, lost = compared_counts(cascade, reference, metric, pool)
     return difference_of_sums(gained - lost, gained + lost, len(pool))
 
 
-def gained_and_lost(
-    cascade: Cascade, reference: Cascade, metric: Metric | None, pool: Pool
-) -> Array:
-    """Return how many samples only the cascade has correct, and only the reference, shape (2,).
+def compared_counts(
+    cascade: Cascade, reference: Cascade | None, metric: Metric | None, pool: Pool
+) -> tuple[int, int]:
+    """Return how many samples only the cascade has correct, and how many only the reference.
 
-    Such counts add up over the shards of a pool; ``metric`` counts samples.
+    The metric counts samples. Without reference the cascade has all alone that it has correct.
     """
-    own, other = (values_on(each, pool, metric) for each in (cascade, reference))
+    counts = summed(pool.each(partial(_compared, cascade, reference, metric)))
+    return int(counts[0]), int(counts[1])
+
+
+def _compared(
+    cascade: Cascade, reference: Cascade | None, metric: Metric | None, pool: Pool
+) -> Array:
+    own = values_on(cascade, pool, metric)
+    other = np.zeros_like(own) if reference is None else values_on(reference, pool, metric)
     return np.array([(own > other).sum(), (own < other).sum()], np.int64)
 
 

@@ -1,0 +1,190 @@
+"""A folder of stores, opened as one pool: each store is a shard of the samples.
+
+A process checks a shard once, as it checks any store. After that it keeps labels, in the fewest
+bytes, and maps outputs again when they are asked for: memory holds one shard at a time.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from committee.errors import CostError, MisalignedError, StoreError
+from committee.pool.layout import Layout
+from committee.pool.pool import Pool
+from committee.pool.pool_model import PoolModel
+from committee.pool.samples import CountedSamples, fingerprint
+from committee.pool.sharded import Runs, ShardedPool
+from committee.rule.outputs import Kind
+from committee.spec.task import Task
+from committee.store.entry import read_manifest
+from committee.store.reader import outputs_in
+from committee.text import listed
+
+_INDEX = "store.json"
+# Rows of one store that make a shard; whole chunks.
+_ROWS = 1 << 18
+
+
+def is_sharded(folder: Path) -> bool:
+    """Return True if a folder is no store, and stores are in it."""
+    return not (folder / _INDEX).exists() and any(folder.glob(f"*/{_INDEX}"))
+
+
+def open_shards(folder: Path, split: str, run: Runs[Any] = map) -> ShardedPool:
+    """Return one split of all stores in a folder as a pool.
+
+    Args:
+        folder: The folder of the stores.
+        split: Name of the split; each of them has it.
+        run: Maps a function over shards; by default one after another in this process.
+
+    Raises:
+        StoreError: If a store cannot be read, or two hold the same samples.
+        MisalignedError: If stores differ in models, classes, labels, kind of outputs or costs.
+        CostError: If costs differ by sample.
+    """
+    places = tuple(str(each.parent / split) for each in sorted(folder.glob(f"*/{_INDEX}")))
+    facts: list[_Facts] = list(run(_facts, places))
+    for place, own in zip(places, facts, strict=True):
+        _check_alike(places[0], facts[0], place, own)
+    _refuse_twice(places, facts)
+    first = facts[0]
+    samples = replace(
+        first.samples,
+        broken=tuple(each for own in facts for each in own.samples.broken),
+        notes=tuple(dict.fromkeys(note for own in facts for note in own.samples.notes)),
+        count=sum(own.samples.count for own in facts),
+        contents=fingerprint(sorted(own.samples.contents for own in facts)),
+    )
+    return ShardedPool(
+        samples, first.models, first.layout, first.task,
+        places=places, open_shard=_open, run=run,
+    )  # fmt: skip
+
+
+def in_ranges(pool: Pool, folder: Path, run: Runs[Any], rows: int = _ROWS) -> ShardedPool:
+    """Return the pool of a split whose shards are ranges of rows.
+
+    Args:
+        pool: The pool.
+        folder: The folder that it was opened from.
+        run: Maps a function over shards.
+        rows: Rows of a shard.
+    """
+    ends = ((start, min(start + rows, len(pool))) for start in range(0, len(pool), rows))
+    places = tuple((str(folder), *each) for each in ends)
+    own = (pool.samples, pool.models, pool.layout, pool.task)
+    return ShardedPool(*own, places=places, open_shard=_open_range, run=run)
+
+
+class _Facts(NamedTuple):
+    """What a shard has, without its outputs, labels and ids."""
+
+    samples: CountedSamples
+    models: dict[str, PoolModel]
+    layout: Layout
+    task: Task
+
+
+def _facts(place: str) -> _Facts:
+    own = _checked(place).facts
+    labels = None if own.samples.labels is None else own.samples.labels[:0]
+    return _Facts(replace(own.samples, labels=labels), own.models, own.layout, own.task)
+
+
+def _check_alike(first: str, known: _Facts, place: str, own: _Facts) -> None:
+    """Refuse a shard that differs from the first."""
+    for what, of in _ALIKE.items():
+        there, here = of(known), of(own)
+        if there != here:
+            raise MisalignedError(
+                f"{place}: all stores of a folder must have the same {what}: {listed(here)} here, "
+                f"{listed(there)} in {first}. Predict or import that store again like the others"
+            )
+
+
+# What must be the same in all shards, as texts.
+_ALIKE: dict[str, Callable[[_Facts], list[str]]] = {
+    "models": lambda own: list(own.models),
+    "classes": lambda own: list(own.samples.classes),
+    "kind of outputs": lambda own: [f"{n} {m.kind}" for n, m in own.models.items()],
+    "number of outputs": lambda own: [f"{n} {m.width}" for n, m in own.models.items()],
+    "labels": lambda own: ["none" if own.samples.labels is None else "a class a sample"],
+    "costs": lambda own: [
+        f"{name} {cost.value:.6g} {cost.unit}"
+        for name, model in own.models.items()
+        for cost in model.spec.costs
+    ],
+}
+
+
+def _refuse_twice(places: Sequence[str], facts: Sequence[_Facts]) -> None:
+    known: dict[str, str] = {}
+    for place, own in zip(places, facts, strict=True):
+        other = known.setdefault(own.samples.contents, place)
+        if other != place:
+            raise StoreError(f"{place}: holds the same as {other}; remove one of the two")
+
+
+@dataclass(frozen=True, eq=False)
+class _Shard:
+    """A shard that was checked, without its outputs; labels are in the fewest bytes."""
+
+    facts: _Facts
+    kind: Kind
+
+
+@cache
+def _checked(place: str) -> _Shard:
+    """Return what a shard has, whose chunks were compared with their checksums."""
+    folder, pool = Path(place), Pool.load(place)
+    own = pool.samples
+    for name, model in pool.models.items():
+        if model.sample_costs:
+            raise CostError(
+                f"{place}: costs of {name!r} differ by sample, whose sums over shards depend on "
+                "their order. Give the model one cost for all samples"
+            )
+    manifests = (read_manifest(folder / f"{name}.json") for name in pool.names)
+    checksums = (str(part.crc32) for manifest in manifests for part in manifest.parts)
+    labels = own.labels
+    if labels is not None:
+        labels = labels.astype(np.min_scalar_type(int(labels.max(initial=0))))
+    known = b"" if labels is None else labels.tobytes()
+    samples = CountedSamples(
+        (), labels, own.classes, own.split, own.labelled_by, own.rule, own.broken,
+        notes=own.notes, count=len(own),
+        contents=fingerprint([own.ids_fingerprint, str(zlib.crc32(known)), *checksums]),
+    )  # fmt: skip
+    models = {name: model.rows(np.arange(0)) for name, model in pool.models.items()}
+    return _Shard(_Facts(samples, models, pool.layout, pool.task), pool.kind)
+
+
+def _open(place: str) -> Pool:
+    """Return a shard with its outputs mapped from disk; a process checks it once."""
+    shard = _checked(place)
+    own = shard.facts
+    labels = own.samples.labels
+    samples = replace(own.samples, labels=None if labels is None else labels.astype(np.int64))
+    models = {}
+    for name, model in own.models.items():
+        array = np.load(Path(place) / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        models[name] = replace(model, outputs=outputs_in(shard.kind, array))
+    return Pool(samples, models, own.layout, own.task)
+
+
+# Ranges of one store follow one another.
+_loaded = lru_cache(maxsize=1)(Pool.load)
+
+
+def _open_range(place: tuple[str, int, int]) -> Pool:
+    folder, start, stop = place
+    pool = _loaded(folder)
+    return pool.rows(slice(start, stop), pool.samples.split)
