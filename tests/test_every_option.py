@@ -68,6 +68,9 @@ OPTIONS: dict[str, dict[str, tuple[str, set[str], bool]]] = {
         "--keep": ("2", (SEARCHES | {"promise"}) - {"guided"}, False),
         "--unit": ("macs", set(), False),
         "--threads": ("1", set(), False),
+        # Ray counts in test_ray_search.py.
+        "--on": ("spark", SEARCHES | {"promise"}, False),
+        "--address": ("auto", SEARCHES | {"promise"}, False),
         "--split": ("test", set(), True),
         "--test": ("STORE/cal", set(), True),
         "--tiles": ("full", SEARCHES | {"promise"}, True),
@@ -80,6 +83,8 @@ OPTIONS: dict[str, dict[str, tuple[str, set[str], bool]]] = {
         "--metric": ("balanced", set(), True),
         "--agree-with": ("b", set(), True),
         "--per-stage": ("", set(), True),
+        "--on": ("spark", {"evaluate"}, False),
+        "--address": ("auto", {"evaluate"}, False),
     },
     "calibrate": {
         "--split": ("val", {"remove"}, True),

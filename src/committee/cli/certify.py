@@ -14,7 +14,6 @@ from committee.certificates.certificate import (
     Checked,
     agreeing_with,
     checked_on,
-    chosen_by,
     reference_of,
 )
 from committee.certificates.certify import Certified
@@ -36,8 +35,9 @@ from committee.cli.output import (
     search_progress,
 )
 from committee.cli.stores import (
-    check_models,
+    certifiable_split,
     confidence_for,
+    counted_on,
     next_words,
     open_split,
     open_test,
@@ -57,9 +57,7 @@ from committee.run.open import open_cascade, what_is
 from committee.selection.exhaustive import search as exact
 from committee.selection.front import Front, check_within
 from committee.selection.rules import refuse_auto
-from committee.selection.sequences import refuse_tiles
 from committee.selection.targets import Target
-from committee.store.split import note_on_chooser, other_splits
 from committee.text import about, counted, from_cell, listed
 
 _CASCADES = (".json", ".onnx")
@@ -83,7 +81,7 @@ Agreement = Annotated[
 
 def certify(
     cascade: opt.CascadePath,
-    store: opt.Store,
+    store: opt.Stores,
     split: Annotated[
         str | None,
         typer.Option(help="The split that tests; it must not have chosen. Default: val."),
@@ -118,6 +116,8 @@ def certify(
             metavar="CASCADE.json", help="Default: the given file, if it has no certificate."
         ),
     ] = None,
+    on: opt.CountOn = None,
+    address: opt.Address = None,
     as_json: opt.AsJson = False,
 ) -> None:
     """Certify what a given cascade promises on new data.
@@ -135,25 +135,30 @@ def certify(
     target = out or cascade
     if out is None:
         _check_place(cascade, given)
-    pool = certifiable_split("certify", cascade, given, store, split)
-    pool, by = with_metric(pool, metric, None)
-    if agree_with is None and labels is None and by.needs_labels:
-        _check_has_labels(pool, cascade, store, match, within)
-    found = certified(
-        pool,
-        match=reference(match, pool),
-        agree_with=reference(agree_with, pool),
-        within=within,
-        min_accuracy=min_accuracy,
-        max_cost=None if max_cost is None else amount("--max-cost", max_cost),
-        cost_limit=None if cost_limit is None else amount("--cost-limit", cost_limit),
-        level=level,
-        cascade=given,
-        labels=None if labels is None else _labels(Path(labels), pool),
-        unit=unit,
-        metric=by,
-        seed=seed,
-    )
+    with counted_on(on, address) as run:
+        pool = certifiable_split(
+            "certify", cascade, given, store, split, run,
+            agree_with=agree_with is not None, labels=labels is not None,
+            max_cost=max_cost is not None,
+        )  # fmt: skip
+        pool, by = with_metric(pool, metric, None)
+        if agree_with is None and labels is None and by.needs_labels:
+            _check_has_labels(pool, cascade, store, match, within)
+        found = certified(
+            pool,
+            match=reference(match, pool),
+            agree_with=reference(agree_with, pool),
+            within=within,
+            min_accuracy=min_accuracy,
+            max_cost=None if max_cost is None else amount("--max-cost", max_cost),
+            cost_limit=None if cost_limit is None else amount("--cost-limit", cost_limit),
+            level=level,
+            cascade=given,
+            labels=None if labels is None else _labels(Path(labels), pool),
+            unit=unit,
+            metric=by,
+            seed=seed,
+        )
     note = [*_replaced(target), *_uncalibrated(given, match or agree_with)]
     found.cascade.save(target)
     if as_json:
@@ -162,32 +167,6 @@ def certify(
     _say_certified(found)
     say_notes([*note, *pool.notes])
     say(f"Written: {target}")
-
-
-def certifiable_split(
-    command: str, path: str, given: Cascade, store: str, split: str | None
-) -> Pool:
-    """Return a split of the models of a cascade, or refuse what certificates lack."""
-    pool = open_split(store, split, "val")
-    if not pool.keeps_outputs:
-        raise CascadeError(f"{command}: not for semantic segmentation, which counts no samples")
-    refuse_tiles(command, pool)
-    if what_is(path) == "cascade file":
-        check_models(command, path, given, store, pool)
-    own = pool.samples
-    seen = chosen_by(given, pool) or note_on_chooser(root_of(store), given.origin, own)
-    if seen:
-        others = [each.samples.split for each in other_splits(root_of(store), own.split)]
-        remedy = (
-            f"Name another split of samples like the new ones with --split: {listed(others)}"
-            if others
-            else "Predict or import another split and name it with --split"
-        )
-        raise MisalignedError(
-            f"{command}: split {own.split!r}: {seen}. {remedy}; or let a promise choose: "
-            "committee search --promise"
-        )
-    return pool
 
 
 def _check_promise(

@@ -25,13 +25,14 @@ from committee.cli.output import (
     say_wrapped,
     show,
 )
-from committee.cli.stores import check_models, is_root, open_split, root_of, skipped
+from committee.cli.stores import check_models, counted_on, is_root, open_counted, root_of, skipped
 from committee.errors import CascadeError, StoreError
 from committee.pool.comparison import identity_of
 from committee.pool.evaluate import Evaluation
 from committee.pool.evaluate import evaluate as evaluate_cascade
 from committee.pool.metrics import Metric
 from committee.pool.pool import Pool
+from committee.pool.sharded import Runs
 from committee.report.promise import gaps_table
 from committee.report.rows import CHOSEN, SINGLE, Row
 from committee.rule.cascade import Cascade
@@ -46,7 +47,7 @@ from committee.text import counted, listed, percent
 
 def evaluate(
     cascade: opt.CascadePath,
-    store: opt.Store,
+    store: opt.Stores,
     split: opt.TestSplit = None,
     unit: opt.Unit = None,
     metric: opt.MetricName = None,
@@ -59,6 +60,8 @@ def evaluate(
             "at each exit stage, with a lower bound for each.",
         ),
     ] = False,
+    on: opt.CountOn = None,
+    address: opt.Address = None,
     as_json: opt.AsJson = False,
 ) -> None:
     """Evaluate a cascade on stored predictions, beside its models and its reference.
@@ -72,7 +75,10 @@ def evaluate(
             f"evaluate: {cascade} is a store; the cascade comes first: "
             "committee evaluate CASCADE STORE"
         )
-    findings, pool = findings_on(cascade, store, split, unit, metric, agree_with, per_stage)
+    with counted_on(on, address) as run:
+        findings, pool = findings_on(
+            cascade, store, split, unit, metric, agree_with, per_stage, run
+        )
     if as_json:
         print_json(findings.to_json(pool))
     else:
@@ -136,11 +142,13 @@ def findings_on(
     metric: str | None = None,
     agree_with: str | None = None,
     per_stage: bool = False,
+    run: Runs[Any] | None = None,
 ) -> tuple[Findings, Pool]:
     """Return what a split of a store says of a cascade, and that split; for options see above."""
     chosen = open_cascade(cascade).cascade
     _check_test_split(store, split)
-    pool = open_split(store, split, "test")
+    needs_rows = {"per_stage": per_stage, "agree_with": agree_with is not None}
+    pool = open_counted(store, split, "test", run, **needs_rows)
     if not pool.keeps_outputs:
         refuse_for_segmentation(metric=metric is not None, agree_with=agree_with is not None)
     pool, by = with_metric_of(chosen, pool, metric, agree_with)

@@ -10,8 +10,9 @@ import typer
 from committee.certificates.certificate import reference_of
 from committee.certificates.disagreements import disagreements
 from committee.cli import options as opt
-from committee.cli.certify import certifiable_split, reference
+from committee.cli.certify import reference
 from committee.cli.output import print_json, say_next, say_wrapped
+from committee.cli.stores import certifiable_split
 from committee.errors import DataError, MisalignedError
 from committee.files import write_text
 from committee.run.open import open_cascade

@@ -87,6 +87,14 @@ SkipBroken = Annotated[
 
 # Stores.
 Store = Annotated[str, typer.Argument(help="Predictions: STORE, or STORE/SPLIT.")]
+Stores = Annotated[
+    str,
+    typer.Argument(
+        metavar="STORE",
+        help="Predictions: STORE, STORE/SPLIT, or a folder of stores, whose samples count as one "
+        "split and need not fit in memory.",
+    ),
+]
 StoreFolder = Annotated[str, typer.Argument(help="Predictions: the folder of the store.")]
 NewStore = Annotated[str, typer.Option(help="Folder of the store.")]
 SplitName = Annotated[str, typer.Option(help="Name of the split.")]
@@ -176,6 +184,12 @@ MostFailed = Annotated[float, typer.Option(help="The share of samples that may f
 On = Annotated[
     str | None,
     typer.Option(metavar="ray", help="Where the models run: ray, a cluster; see docs/scale.md."),
+]
+CountOn = Annotated[
+    str | None,
+    typer.Option(
+        "--on", metavar="ray", help="Where samples are counted: ray, a cluster; see docs/scale.md."
+    ),
 ]
 Address = Annotated[
     str | None,

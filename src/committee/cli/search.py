@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -31,7 +32,9 @@ from committee.cli.output import (
 )
 from committee.cli.stores import (
     confidence_for,
+    counted_on,
     next_words,
+    open_counted,
     open_split,
     open_test,
     skipped,
@@ -40,6 +43,7 @@ from committee.cli.stores import (
 from committee.errors import CascadeError
 from committee.pool.evaluate import evaluate
 from committee.pool.pool import Pool
+from committee.pool.sharded import Runs
 from committee.report.rows import CHOSEN, ENSEMBLE, SINGLE, Report, Row
 from committee.report.rules import RuleChoices, choices_by_rule
 from committee.report.tables import merged
@@ -51,6 +55,7 @@ from committee.selection.guided import guided
 from committee.selection.notes import notes_of
 from committee.selection.options import OPTION_HELP
 from committee.selection.targets import Target
+from committee.store.shards import is_sharded
 from committee.text import counted, points, saving
 
 # Models that guided search selects by default for committees of three or more.
@@ -66,7 +71,7 @@ class _Method(StrEnum):
 
 
 def search(
-    store: opt.Store,
+    store: opt.Stores,
     match: opt.Match = None,
     within: opt.Within = None,
     min_accuracy: opt.MinAccuracy = None,
@@ -126,6 +131,8 @@ def search(
     unit: opt.Unit = None,
     cost_limit: opt.CostLimit = None,
     threads: Annotated[int | None, typer.Option(help=OPTION_HELP["threads"])] = None,
+    on: opt.CountOn = None,
+    address: opt.Address = None,
     split: opt.ValSplit = None,
     test: Annotated[
         str | None,
@@ -159,6 +166,9 @@ def search(
 
     --front, --json and committee report show all committees on the front.
 
+    Of a folder of stores one is in memory at a time; --on ray counts many at once. The front is the
+    same.
+
     Example: committee search predictions --match large --within 0.005 --out c.json
     """
     if promise is not None:
@@ -167,6 +177,7 @@ def search(
             ensemble=ensemble is not None, average_case=bool(average_case), grid=grid != 100,
             no_families=not families, self_cascades=self_cascades, keep=keep is not None,
             method=method is not _Method.EXACT, tiles=bool(tiles), front=list_front,
+            on=on is not None, address=address is not None,
         )  # fmt: skip
         search_with_promise(
             store, split, test, out, as_json, level=promise, match=match, agree_with=agree_with,
@@ -184,41 +195,60 @@ def search(
         self_cascades=self_cascades, cascade_of=cascade_of is not None,
     )  # fmt: skip
     refuse("text, because --json has every committee", front=list_front and as_json)
-    pool = open_split(store, split, "val", calibrated, tiles)
-    if not pool.keeps_outputs:
-        refuse_for_segmentation(
-            self_cascades=self_cascades, metric=metric is not None,
+    with counted_on(on, address) as run:
+        pool, test_pool = _pools(
+            store, split, test, calibrated, tiles, run,
             agree_with=agree_with is not None, method=method is not _Method.EXACT,
-            confidence=confidence is not None,
         )  # fmt: skip
-    test_pool = open_test(store, split, test, calibrated)
-    pool, by = with_metric(pool, metric, agree_with)
-    if test_pool is not None:
-        test_pool, _ = with_metric(test_pool, metric, agree_with)
-    unit = unit_for(pool, unit, as_json)
-    rule: dict[str, Any] = {"combine": combine, "unit": unit}
-    rule["confidence"] = confidence_for(pool, confidence)
-    options = {**rule, "grid": grid, "threads": threads, "metric": by}
-    options |= {"worst_case": amounts("--worst-case", worst_case, unit), "test": test_pool}
-    with search_progress(not as_json) as progress:
-        own: dict[str, Any] = {"self_cascades": self_cascades}
-        if method is _Method.GUIDED:
-            own = {"keep": keep or _KEEP}
-        bounds = amounts("--average-case", average_case, None)
-        own |= {"families": families, "average_case": bounds, "progress": progress}
-        front = _search(pool, method, max_models, options, own)
-    chosen = target.of(front)
-    if cascade_of is not None:
-        chosen = _cascade_of(cascade_of, pool, within or 0.0, options)
-    elif ensemble is not None:
-        chosen = as_ensemble(names(ensemble), pool, **rule, metric=by)
-    if out and chosen:
-        chosen.cascade.save(out)
-    result = _Result(front, chosen, test_pool, target)
-    if as_json:
-        print_json(result.to_json())
-    else:
-        _print(result, list_front, out, store)
+        if not pool.keeps_outputs:
+            refuse_for_segmentation(
+                self_cascades=self_cascades, metric=metric is not None,
+                agree_with=agree_with is not None, method=method is not _Method.EXACT,
+                confidence=confidence is not None,
+            )  # fmt: skip
+        pool, by = with_metric(pool, metric, agree_with)
+        if test_pool is not None:
+            test_pool, _ = with_metric(test_pool, metric, agree_with)
+        unit = unit_for(pool, unit, as_json)
+        rule: dict[str, Any] = {"combine": combine, "unit": unit}
+        rule["confidence"] = confidence_for(pool, confidence)
+        options = {**rule, "grid": grid, "threads": threads, "metric": by}
+        options |= {"worst_case": amounts("--worst-case", worst_case, unit), "test": test_pool}
+        with search_progress(not as_json) as progress:
+            bounds = amounts("--average-case", average_case, None)
+            own = {"families": families, "average_case": bounds, "progress": progress}
+            front = _search(pool, method, max_models, options, own, self_cascades, keep)
+        chosen = target.of(front)
+        if cascade_of is not None:
+            chosen = _cascade_of(cascade_of, pool, within or 0.0, options)
+        elif ensemble is not None:
+            chosen = as_ensemble(names(ensemble), pool, **rule, metric=by)
+        if out and chosen:
+            chosen.cascade.save(out)
+        result = _Result(front, chosen, test_pool, target)
+        if as_json:
+            print_json(result.to_json())
+        else:
+            _print(result, list_front, out, store)
+
+
+def _pools(
+    store: str,
+    split: str | None,
+    test: str | None,
+    calibrated: bool,
+    tiles: list[str] | None,
+    run: Runs[Any] | None,
+    **is_given: bool,
+) -> tuple[Pool, Pool | None]:
+    """Return the split that chooses, and the one that evaluates or None."""
+    in_shards = is_sharded(Path(store))
+    if run is None and not in_shards:
+        pool = open_split(store, split, "val", calibrated, tiles)
+        return pool, open_test(store, split, test, calibrated)
+    is_given |= {"calibrated": calibrated, "tiles": bool(tiles)}
+    pool = open_counted(store, split, "val", run, **is_given, test=in_shards and test is not None)
+    return pool, None if in_shards else open_test(store, split, test)
 
 
 def _cascade_of(text: str, pool: Pool, within: float, options: dict[str, Any]) -> Committee:
@@ -271,12 +301,16 @@ def _search(
     max_models: int | None,
     options: dict[str, Any],
     own: dict[str, Any],
+    self_cascades: bool,
+    keep: int | None,
 ) -> Front:
     """Return the front; greedy takes neither ``own`` options nor bounds nor other metrics."""
     if method is _Method.GREEDY:
         known = {n: each for n, each in options.items() if n not in ("worst_case", "metric")}
         return greedy(pool, max_models, **known)
-    return (exact if method is _Method.EXACT else guided)(pool, max_models, **options, **own)
+    if method is _Method.GUIDED:
+        return guided(pool, max_models, keep=keep or _KEEP, **options, **own)
+    return exact(pool, max_models, self_cascades=self_cascades, **options, **own)
 
 
 @dataclass(frozen=True)

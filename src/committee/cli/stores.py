@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from committee.certificates.certificate import chosen_by
+from committee.cli.options import check_on, refuse, refuse_for_segmentation
 from committee.cli.output import say_notes
 from committee.errors import CascadeError, MisalignedError, StoreError
 from committee.models.pool_file import read_pool_file
 from committee.pool.metrics import TOP_1, Metric
 from committee.pool.pool import Pool, store_readers
+from committee.pool.sharded import Runs
 from committee.rule.cascade import Cascade
 from committee.rule.outputs import WITH_CONFIDENCE
 from committee.rule.scores import AGREEMENTS
-from committee.run.open import CascadeLike, LoadedCascade, open_cascade
+from committee.run.open import CascadeLike, LoadedCascade, open_cascade, what_is
+from committee.scale.cluster import connect
+from committee.scale.search import over_shards
 from committee.segment.store import load_images
 from committee.selection.rules import AUTO
+from committee.selection.sequences import refuse_tiles
 from committee.spec.model import ModelSpec
 from committee.spec.task import TASKS
 from committee.store.entry import read_index
-from committee.store.split import known_split, other_splits
+from committee.store.shards import in_ranges, is_sharded, open_shards
+from committee.store.split import known_split, note_on_chooser, other_splits
+from committee.text import listed
+
+# What an option is for that needs all samples at once.
+_WHOLE = "one store, without --on ray"
 
 
 def is_root(path: Path) -> bool:
@@ -30,7 +42,8 @@ def is_root(path: Path) -> bool:
 
 def root_of(store: str) -> Path:
     """Return the folder of a store that is named ``STORE`` or ``STORE/SPLIT``."""
-    return _folder(store, None, "any").parent
+    path = Path(store)
+    return path if is_sharded(path) else _folder(store, None, "any").parent
 
 
 def _folder(store: str, split: str | None, default: str) -> Path:
@@ -54,6 +67,42 @@ def open_split(
     if grids:
         return load_images(folder, grids=grids, calibrated=calibrated)
     return Pool.load(folder, calibrated=calibrated)
+
+
+@contextmanager
+def counted_on(on: str | None, address: str | None) -> Iterator[Runs[Any] | None]:
+    """Join the engine that counts samples, and give what maps over shards there; None without."""
+    check_on(on, address=address is not None)
+    if on is None:
+        yield None
+        return
+    with connect(address) as cluster:
+        yield over_shards(cluster)
+
+
+def open_counted(
+    store: str, split: str | None, default: str, run: Runs[Any] | None, **is_given: bool
+) -> Pool:
+    """Return a split as :func:`open_split`, or a folder of stores, or what ``run`` counts.
+
+    Args:
+        store: See :func:`open_split`, or a folder of stores.
+        split: See there.
+        default: See there.
+        run: Maps over shards elsewhere; None counts here.
+        is_given: Options that need all samples at once and are refused otherwise, if they are true.
+    """
+    path = Path(store)
+    if is_sharded(path):
+        refuse(_WHOLE, **is_given)
+        return open_shards(path, split or default, run or map)
+    pool = open_split(store, split, default)
+    if run is None:
+        return pool
+    refuse(_WHOLE, **is_given)
+    if not pool.keeps_outputs:
+        refuse_for_segmentation(on=True)
+    return in_ranges(pool, _folder(store, split, default).absolute(), run)
 
 
 def open_test(
@@ -113,6 +162,41 @@ def check_models(command: str, path: str, chosen: Cascade, store: str, pool: Poo
                 f"{command}: model {name!r} is another in {store} than in {path}: fingerprint "
                 f"{now}, not {then}. Name a store of the cascade's models, or search again"
             )
+
+
+def certifiable_split(
+    command: str,
+    path: str,
+    given: Cascade,
+    store: str,
+    split: str | None,
+    run: Runs[Any] | None = None,
+    **is_given: bool,
+) -> Pool:
+    """Return a split of the models of a cascade, or refuse what certificates lack.
+
+    ``run`` and the options after it are those of :func:`~committee.cli.stores.open_counted`.
+    """
+    pool = open_counted(store, split, "val", run, **is_given)
+    if not pool.keeps_outputs:
+        raise CascadeError(f"{command}: not for semantic segmentation, which counts no samples")
+    refuse_tiles(command, pool)
+    if what_is(path) == "cascade file":
+        check_models(command, path, given, store, pool)
+    own = pool.samples
+    seen = chosen_by(given, pool) or note_on_chooser(root_of(store), given.origin, own)
+    if seen:
+        others = [each.samples.split for each in other_splits(root_of(store), own.split)]
+        remedy = (
+            f"Name another split of samples like the new ones with --split: {listed(others)}"
+            if others
+            else "Predict or import another split and name it with --split"
+        )
+        raise MisalignedError(
+            f"{command}: split {own.split!r}: {seen}. {remedy}; or let a promise choose: "
+            "committee search --promise"
+        )
+    return pool
 
 
 def unit_for(pool: Pool, unit: str | None, quiet: bool) -> str:

@@ -212,7 +212,7 @@ class Samples:
         return fingerprint(self.classes)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class CountedSamples(Samples):
     """Samples whose ids are not kept, because they are many; whoever made this checked them.
 

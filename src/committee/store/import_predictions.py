@@ -19,7 +19,6 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -176,7 +175,7 @@ def import_predictions(
     apart = _apart_by_outputs(Path(store), pool)
     for line in _notes(pool, apart):
         tell(line)
-    _write(Path(store), {n: each.to_json() for n, each in specs.items()}, pool, apart, tell)
+    write_pool(Path(store), pool, tell, apart)
     return Pool.load(Path(store) / split, list(tables))
 
 
@@ -236,11 +235,17 @@ def _notes(pool: Pool, apart: Sequence[str]) -> Iterator[str]:
         )
 
 
-def _write(
-    store: Path, specs: Mapping[str, Any], pool: Pool, apart: Sequence[str], tell: Note
-) -> None:
-    """Put the outputs of a pool into a store."""
+def write_pool(store: Path, pool: Pool, tell: Note = print, apart: Sequence[str] = ()) -> None:
+    """Put the outputs of a pool into a store.
+
+    Args:
+        store: Folder of the store; made if it is not there.
+        pool: The pool.
+        tell: Called with each note.
+        apart: Splits that have other samples, although ids are in common.
+    """
     samples = pool.samples
+    specs = {name: each.to_json() for name, each in pool.specs.items()}
     entries = {name: _entry(samples, own) for name, own in pool.outputs.items()}
     _check_stored(store, pool, entries)
     with writing(store) as target:

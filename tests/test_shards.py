@@ -1,0 +1,119 @@
+"""Folders of stores: searched, evaluated and certified as one split; what does not fit is named."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from committee import Pool, evaluate, search
+from committee.cli import main
+from committee.errors import CommitteeError
+from committee.store.import_predictions import write_pool
+from committee.store.shards import in_ranges, open_shards
+from shard_world import COSTS, decisions, write_shards
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_shards(tmp_path_factory.mktemp("shards"), decisions(3000), [700, 1500, 2900])
+
+
+def committees(front: Any) -> list[tuple[Any, ...]]:
+    return [(each.cascade.stages, each.evaluation) for each in front]
+
+
+def test_a_folder_of_stores_has_the_front_of_its_samples(folder):
+    pool = decisions(3000)
+    shards = open_shards(folder, "val")
+    assert len(shards.places) == 4
+    front, own = search(pool), search(shards)
+    assert committees(front) == committees(own)
+    chosen = own.matching("c", within=0.01)
+    assert chosen.cascade.expected == front.matching("c", within=0.01).cascade.expected
+    assert evaluate(chosen.cascade, shards) == evaluate(chosen.cascade, pool)
+    assert repr(shards) == repr(pool)
+
+
+def test_ranges_of_one_store_have_its_front(tmp_path):
+    write_pool(tmp_path, decisions(1000))
+    pool = Pool.load(tmp_path / "val")
+    shards = in_ranges(pool, tmp_path / "val", map, rows=300)
+    assert len(shards.places) == 4
+    assert committees(search(shards)) == committees(search(pool))
+
+
+def test_commands_search_evaluate_and_certify_a_folder(folder, tmp_path, committee):
+    one, new, out = tmp_path / "one", tmp_path / "new", tmp_path / "c.json"
+    write_pool(one, decisions(3000))
+    write_shards(new, decisions(3000, seed=1, split="new"), [1000])
+    words = ("--match", "c", "--within", "0.02", "--json")
+    found, told = (json.loads(committee("search", each, *words)) for each in (folder, one))
+    assert found["chosen"]["evaluation"] == told["chosen"]["evaluation"]
+    assert found["chosen"]["versus"] == told["chosen"]["versus"]
+    assert found["warnings"] == told["warnings"]
+    committee("search", folder, "--match", "c", "--within", "0.02", "--out", out)
+    assert "chose the cascade" in committee("evaluate", out, folder, "--split", "val")
+    words = ("--split", "new", "--match", "c", "--within", "0.1")
+    assert "Certificate" in committee("certify", out, new, *words)
+    newer = write_shards(tmp_path / "newer", decisions(3000, seed=2, split="test"), [10])
+    assert "kept" in committee("evaluate", out, newer)
+
+
+def test_options_that_need_all_samples_are_refused(folder, capsys):
+    for words in (
+        ["--calibrated"], ["--agree-with", "c"], ["--method", "guided"], ["--test", "val"],
+    ):  # fmt: skip
+        assert main(["search", str(folder), *words]) == 2
+        told = capsys.readouterr().err
+        assert f"{words[0]} goes with one store, without --on ray" in told
+        assert told.count("\n") == 1
+
+
+def changed(**options: Any) -> Callable[[Path], None]:
+    """What puts a store with other facts in place of the last shard."""
+
+    def change(root: Path) -> None:
+        shutil.rmtree(root / "0003")
+        write_pool(root / "0003", decisions(100, seed=3, **options))
+
+    return change
+
+
+def damage(root: Path) -> None:
+    path = root / "0002" / "val" / "b.npy"
+    data = bytearray(path.read_bytes())
+    data[4000] ^= 1
+    path.write_bytes(data)
+
+
+def without_b(root: Path) -> None:
+    shutil.rmtree(root / "0003")
+    write_pool(root / "0003", decisions(100, seed=3).only(["a", "c"]))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (damage, "b.npy: altered in chunk 0"),
+        (without_b, "must have the same models: 'a', 'c' here, 'a', 'b', 'c' in"),
+        (changed(costs={**COSTS, "a": 2.0}), "the same costs: 'a 2 macs'"),
+        (changed(unit="dollars"), "the same costs: 'a 1 dollars'"),
+        (changed(classes=list("vwxyz")), "the same classes: 'v', 'w'"),
+        (changed(costs={**COSTS, "a": np.arange(100.0)}), "costs of 'a' differ by sample"),
+        (changed(split="other"), "0003: no split 'val'"),
+        (lambda root: shutil.copytree(root / "0001", root / "0005"), "holds the same as"),
+    ],
+)
+def test_a_shard_that_does_not_fit_is_named_in_one_line(folder, tmp_path, change, told):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    change(copy)
+    with pytest.raises(CommitteeError, match=told) as error:
+        open_shards(copy, "val")
+    assert "\n" not in str(error.value)
+    assert "000" in str(error.value)
