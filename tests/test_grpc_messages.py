@@ -10,7 +10,7 @@ import pytest
 from committee.errors import RequestError
 from committee.serve.grpc_messages import SERVICE, answer_of, body_of, methods
 from committee.serve.oip import InferRequest, read_request
-from committee.serve.tensors import DATATYPES, Tensor, texts_tensor
+from committee.serve.tensors import DATATYPES, Column, Tensor
 from proto import SOURCE, compiled
 
 grpcclient = pytest.importorskip("tritonclient.grpc", reason="needs tritonclient")
@@ -108,7 +108,7 @@ def test_typed_tensors_are_read_and_answered(datatype: str) -> None:
 def test_raw_answers_are_read_by_the_public_client() -> None:
     tensors = [
         Tensor("class", "INT64", np.array([3, 4])),
-        texts_tensor("label", ["Coat", "Stiefel ü"]),
+        Column("label", "BYTES", ["Coat", "Stiefel ü"]).tensor,
         Tensor("probabilities", "FP32", np.eye(2, dtype=np.float32)),
     ]
     message = answer_of("m", "1", InferRequest({}, {}), tensors, raw=True)

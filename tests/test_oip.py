@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from committee.errors import RequestError
 from committee.serve.oip import JSON_SIZE, InferRequest, read_request, write_response
-from committee.serve.tensors import BYTES, DATATYPES, Tensor, bytes_of, tensor_of, texts_tensor
+from committee.serve.tensors import BYTES, DATATYPES, Column, Tensor, bytes_of, tensor_of
 
 client = pytest.importorskip("tritonclient.http", reason="tritonclient is not installed")
 
@@ -100,7 +100,7 @@ def test_the_client_reads_answers(binary: bool) -> None:
     outputs = [Tensor(each, each, array(each)) for each in TYPES]
     if not binary:  # the client has no FP16 in JSON that it reads, and we answer with none
         outputs = [each for each in outputs if each.datatype != "FP16"]
-    outputs.append(texts_tensor("label", TEXTS))
+    outputs.append(Column("label", "BYTES", TEXTS).tensor)
     asked = InferRequest({}, {}, binary, "an id")
     text, size = write_response("m", "1", asked, outputs)
     assert (size is not None) == binary
@@ -242,7 +242,7 @@ def test_bytes_of_tensors_must_be_as_many_as_is_said() -> None:
 
 
 def test_lengths_of_texts_must_be_right() -> None:
-    right = bytes_of(texts_tensor("x", ["ab", "c"]))
+    right = bytes_of(Column("x", "BYTES", ["ab", "c"]).tensor)
     for wrong in (right[:-1], right + b"\0", b"\xff" * len(right), right[:4], b""):
         with pytest.raises(RequestError, match="are not 2 elements of BYTES, each after four"):
             tensor_of("x", BYTES, [2], wrong, 10)

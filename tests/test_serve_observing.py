@@ -639,7 +639,7 @@ def test_a_reference_that_hangs_or_fails_hurts_nobody(cascade, monkeypatch, hang
     monkeypatch.setattr(shadow_module, "_PATIENCE", 0.05)
 
     async def work(server: Observed) -> None:
-        reference = server.serving.current.observers[0].reference
+        reference = server.serving.current.followers[0].reference
         reference.__class__ = type("Broken", (Runner,), {"__call__": broken})
         await server.infer(IMAGES[:20])
         while not server.notes:

@@ -20,7 +20,7 @@ from committee.data.files import decoded
 from committee.errors import CascadeError, RequestError
 from committee.models.inputs import prepared
 from committee.serve.samples import SampleReader
-from committee.serve.tensors import BYTES, Tensor, texts_tensor
+from committee.serve.tensors import BYTES, Column, Tensor
 from committee.spec.model import ModelSpec
 from committee.spec.preprocessing import Preprocessing
 from committee.spec.record import Record
@@ -207,11 +207,11 @@ def test_inputs_have_the_names_of_the_cascade() -> None:
         READER.tensors({"image": tensor})
     two = columns("text", "stars", stars="float32")
     with pytest.raises(RequestError, match="no input 'stars'"):
-        two.tensors({"text": texts_tensor("text", ["a"])})
+        two.tensors({"text": Column("text", "BYTES", ["a"]).tensor})
     with pytest.raises(RequestError, match="not 2 of 'text', 1 of 'stars'"):
         two.tensors(
             {
-                "text": texts_tensor("text", ["a", "b"]),
+                "text": Column("text", "BYTES", ["a", "b"]).tensor,
                 "stars": Tensor("stars", "FP32", np.ones(1, np.float32)),
             }
         )
@@ -221,7 +221,7 @@ def test_columns_become_records() -> None:
     two = columns("text", "stars", stars="float32")
     tensors = {
         "stars": Tensor("stars", "INT8", np.array([[1], [2]], np.int8)),
-        "text": texts_tensor("text", ["good", "größer"]),
+        "text": Column("text", "BYTES", ["good", "größer"]).tensor,
     }
     want = [{"stars": 1, "text": "good"}, {"stars": 2, "text": "größer"}]
     assert two.tensors(tensors).samples == want
@@ -233,7 +233,10 @@ def test_columns_become_records() -> None:
 def test_records_without_columns_are_values() -> None:
     whole = SampleReader(CLASSIFICATION, frozenset({Record()}), most_samples=8)
     assert whole.inputs == (("record", "BYTES", (-1,)),)
-    assert whole.tensors({"record": texts_tensor("record", ["a", "b"])}).samples == ["a", "b"]
+    assert whole.tensors({"record": Column("record", "BYTES", ["a", "b"]).tensor}).samples == [
+        "a",
+        "b",
+    ]
     assert whole.files([b"\xff\0", b"text"]).samples == [b"\xff\0", b"text"]
     rows = np.ones((2, 3), np.float32)
     read = whole.tensors({"record": Tensor("record", "FP32", rows)})

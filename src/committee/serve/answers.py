@@ -18,7 +18,7 @@ from committee.run.decision import Decision, class_name
 from committee.run.runner import Runner
 from committee.serve.calls import Served
 from committee.serve.oip import InferRequest
-from committee.serve.tensors import BYTES, Tensor, texts_tensor
+from committee.serve.tensors import BYTES, Column, Tensor
 
 # The outputs of a request, with their types; the first five come unless others are asked for.
 OUTPUTS = {
@@ -34,16 +34,16 @@ OUTPUTS = {
 }
 _USUAL = ("class", "label", "confidence", "stage", "cost")
 
-# Of each output that is a field of a decision, or follows from it: the type of its array, what a
-# sample that failed has, and the field.
-_COLUMNS: dict[str, tuple[Any, Any, Any]] = {
-    "class": (np.int64, -1, attrgetter("class_index")),
-    "label": (object, "", attrgetter("class_name")),
-    "confidence": (np.float64, 0.0, attrgetter("confidence")),
-    "stage": (np.int32, -1, attrgetter("stage")),
-    "cost": (np.float64, 0.0, attrgetter("cost")),
-    "limited": (np.bool_, False, None),
-    "explanation": (object, "", None),
+# Of each output that is a field of a decision, or follows from it: what a sample that failed has,
+# and the field.
+_COLUMNS: dict[str, tuple[Any, Any]] = {
+    "class": (-1, attrgetter("class_index")),
+    "label": ("", attrgetter("class_name")),
+    "confidence": (0.0, attrgetter("confidence")),
+    "stage": (-1, attrgetter("stage")),
+    "cost": (0.0, attrgetter("cost")),
+    "limited": (False, None),
+    "explanation": ("", None),
 }
 
 
@@ -62,7 +62,9 @@ def check_outputs(names: Collection[str], runner: Runner) -> None:
         raise RequestError("output 'cost': the costs of the models are not known")
 
 
-def answer_tensors(runner: Runner, request: InferRequest, served: Sequence[Served]) -> list[Tensor]:
+def answer_tensors(
+    runner: Runner, request: InferRequest, served: Sequence[Served]
+) -> list[Tensor | Column]:
     """Return the outputs that a request wants, a row a sample.
 
     A sample that failed has class -1, and the output ``error`` says why.
@@ -75,12 +77,14 @@ def answer_tensors(runner: Runner, request: InferRequest, served: Sequence[Serve
     return [_tensor(name, runner, request, served) for name in dict.fromkeys(names)]
 
 
-def _tensor(name: str, runner: Runner, request: InferRequest, served: Sequence[Served]) -> Tensor:
+def _tensor(
+    name: str, runner: Runner, request: InferRequest, served: Sequence[Served]
+) -> Tensor | Column:
     if name == "probabilities":
         return Tensor(name, OUTPUTS[name], _probability_rows(runner, served))
     if name == "error":
-        return texts_tensor(name, [each.reason for each in served])
-    dtype, failed, field = _COLUMNS[name]
+        return Column(name, BYTES, [each.reason for each in served])
+    failed, field = _COLUMNS[name]
     decisions = [each.decision for each in served]
     if field is not None and None not in decisions:
         values = [*map(field, decisions)]
@@ -90,9 +94,7 @@ def _tensor(name: str, runner: Runner, request: InferRequest, served: Sequence[S
         say = is_limited if name == "limited" else explanation
         about = runner.cascade, request.max_stage
         values = [failed if made is None else say(made, *about) for made in decisions]
-    if OUTPUTS[name] == BYTES:
-        return texts_tensor(name, values)
-    return Tensor(name, OUTPUTS[name], np.array(values, dtype))
+    return Column(name, OUTPUTS[name], values)
 
 
 def is_limited(made: Decision, cascade: Cascade, limit: int | None) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
@@ -199,7 +199,7 @@ async def _while_connected(request: Request, work: Awaitable[T]) -> T:
         return await work
     except asyncio.CancelledError:
         if scope[_WAITING] is None:
-            raise RequestError("the client has gone", 499) from None
+            raise _gone() from None
         raise
     finally:
         scope[_WAITING] = None
@@ -227,19 +227,26 @@ async def _body(request: Request) -> bytes:
             return await _parts(request, settings)
     except TimeoutError:
         raise RequestError(f"the body did not arrive within {settings.slow:g} s", 408) from None
-    except ClientDisconnect:
-        raise RequestError("the client has gone", 499) from None
 
 
 async def _parts(request: Request, settings: Settings) -> bytes:
     """Return a body, counting its bytes as they come."""
-    parts, size = [], 0
-    async for part in request.stream():
+    serving, about = _serving(request), request.scope["committee"]
+    parts, size, more = [], 0, True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise _gone()
+        part, more = message.get("body", b""), message.get("more_body", False)
         size += len(part)
         _check_size(size, settings)
-        _serving(request).count_bytes(request.scope["committee"], len(part))
+        serving.count_bytes(about, len(part))
         parts.append(part)
     return b"".join(parts)
+
+
+def _gone() -> RequestError:
+    return RequestError("the client has gone", 499)
 
 
 def _check_size(size: int, settings: Settings) -> None:

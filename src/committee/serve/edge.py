@@ -67,7 +67,7 @@ class Edge:
             await send(message)
 
         try:
-            with traced(self._serving, f"{scope['method']} {scope['path']}", headers, about):
+            with traced(self._serving, scope["method"], scope["path"], headers, about):
                 if problem := self._problem(scope["path"], headers):
                     await _refuse(sent, 401, f"{problem}: Authorization: Bearer TOKEN")
                 elif not self._is_meant(headers.get("host", "")):
@@ -93,7 +93,7 @@ class Edge:
         key = scope.get("endpoint"), frozenset(scope.get("path_params", ()))
         route = self._paths.get(key, _UNKNOWN)
         client = (scope.get("client") or [""])[0]
-        asked = {"client": client, "method": scope["method"], "path": scope["path"]}
+        asked = client, scope["method"], scope["path"]
         tell(self._serving, self._log, route, asked, about, seconds)
 
 
@@ -113,19 +113,19 @@ def token_problem(given: bytes, token: bytes) -> str:
 
 
 def traced(
-    serving: Serving, name: str, headers: Mapping[str, str], about: dict[str, Any]
+    serving: Serving, method: str, path: str, headers: Mapping[str, str], about: dict[str, Any]
 ) -> AbstractContextManager[None]:
     """Return the span of a request, if spans are written."""
     if serving.tracing is None:
         return nullcontext()
-    return serving.tracing.request(name, headers, about)
+    return serving.tracing.request(f"{method} {path}", headers, about)
 
 
 def tell(
     serving: Serving,
     log: Log | None,
     route: str,
-    asked: dict[str, str],
+    asked: tuple[str, str, str],
     about: dict[str, Any],
     seconds: float,
 ) -> None:
@@ -135,7 +135,7 @@ def tell(
         serving: The observers.
         log: The log; None for none.
         route: The path with the names of its parts.
-        asked: Who asked, and for what.
+        asked: The client, the method, and the path.
         about: Its status, the number of its samples, and an internal error.
         seconds: How long it took.
     """
@@ -143,7 +143,9 @@ def tell(
         observer.answered(route, about["status"], seconds, about["samples"])
     if log is not None:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        log({"time": now, **asked, "ms": round(seconds * 1e3, 3), **about})
+        client, method, path = asked
+        head = {"time": now, "client": client, "method": method, "path": path}
+        log({**head, "ms": round(seconds * 1e3, 3), **about})
 
 
 def texts_of(headers: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:

@@ -144,7 +144,7 @@ def _handler(serving: Serving, log: Log | None, name: str) -> Any:
         try:
             _check_token(serving.settings.token, name, metadata)
             serving.count_bytes(about, message.ByteSize())
-            with traced(serving, f"gRPC {path}", texts_of(metadata), about):
+            with traced(serving, "gRPC", path, texts_of(metadata), about):
                 made = await _METHODS[name](serving, message, about)
             about["status"], refusal = 200, ""
         except RequestError as error:
@@ -154,7 +154,7 @@ def _handler(serving: Serving, log: Log | None, name: str) -> Any:
             refusal = BROKEN
         finally:
             serving.body_bytes -= about["bytes"]
-            asked = {"client": context.peer(), "method": "gRPC", "path": path}
+            asked = context.peer(), "gRPC", path
             tell(serving, log, path, asked, about, time.perf_counter() - began)
         if refusal:
             code = getattr(StatusCode, CODES.get(about["status"], "INTERNAL"))

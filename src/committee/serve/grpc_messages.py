@@ -17,7 +17,7 @@ import numpy as np
 
 from committee.errors import RequestError, needing
 from committee.serve.oip import InferRequest
-from committee.serve.tensors import BYTES, DATATYPES, Tensor, bytes_of, where_of
+from committee.serve.tensors import BYTES, DATATYPES, Column, Tensor, bytes_of, where_of
 
 SERVICE = "inference.GRPCInferenceService"
 _DESCRIPTORS = "open_inference.binpb"
@@ -86,7 +86,12 @@ def body_of(message: Any) -> tuple[bytes, str]:
 
 
 def answer_of(
-    model: str, version: str, request: InferRequest, outputs: Sequence[Tensor], *, raw: bool
+    model: str,
+    version: str,
+    request: InferRequest,
+    outputs: Sequence[Tensor | Column],
+    *,
+    raw: bool,
 ) -> Any:
     """Return a ModelInferResponse: its tensors raw, or as fields of their types.
 
@@ -99,7 +104,8 @@ def answer_of(
     """
     _, response = methods()["ModelInfer"]
     message = response(model_name=model, model_version=version, id=request.id)
-    for each in outputs:
+    for output in outputs:
+        each = output.tensor if isinstance(output, Column) else output
         made = message.outputs.add(name=each.name, datatype=each.datatype, shape=each.values.shape)
         if raw:
             message.raw_output_contents.append(bytes_of(each))

@@ -12,7 +12,7 @@ from committee.serve.calls import Served
 from committee.serve.oip import InferRequest, read_request
 from committee.serve.samples import ReadSamples
 from committee.serve.served import ServedCascade
-from committee.serve.tensors import Tensor
+from committee.serve.tensors import Column, Tensor
 
 T = TypeVar("T")
 # Bodies above this size are read into samples in a thread.
@@ -58,7 +58,7 @@ async def infer(
     json_size: str | None,
     about: dict[str, Any],
     deadline: float | None = None,
-) -> tuple[InferRequest, list[Tensor]]:
+) -> tuple[InferRequest, list[Tensor | Column]]:
     """Return what the body of a request asks for, and the outputs that answer it.
 
     Args:

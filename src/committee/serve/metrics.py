@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter as Counts
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cache
@@ -112,10 +111,11 @@ class Metrics(Observer):
 
     def exited(self, made: Sequence[Decision], failed: Sequence[int]) -> None:
         """See :class:`Observer`."""
-        for stage, count in Counts([each.stage for each in made]).items():
-            self._exits(stage).inc(count)
-        for stage, count in Counts(failed).items():
-            self._failures(stage).inc(count)
+        stages = [each.stage for each in made]
+        for stage in {*stages}:
+            self._exits(stage).inc(stages.count(stage))
+        for stage in failed:
+            self._failures(stage).inc()
         costs = [each.cost for each in made if each.cost is not None]
         if costs:
             self._cost(self._unit).inc(sum(costs))

@@ -22,6 +22,7 @@ from committee.reading import typed_json
 from committee.serve.tensors import (
     BYTES,
     DATATYPES,
+    Column,
     Tensor,
     bytes_of,
     check_texts,
@@ -29,6 +30,7 @@ from committee.serve.tensors import (
     dtype_of,
     list_of,
     named,
+    shape_of,
     shown,
     tensor_of,
     tensor_of_list,
@@ -176,7 +178,7 @@ def write_response(
     model: str,
     version: str,
     request: InferRequest,
-    outputs: Sequence[Tensor],
+    outputs: Sequence[Tensor | Column],
 ) -> tuple[bytes, int | None]:
     """Return the body of an answer, and the size of its JSON if bytes of tensors follow it.
 
@@ -193,7 +195,7 @@ def write_response(
         own: dict[str, Any] = {
             "name": each.name,
             "datatype": each.datatype,
-            "shape": list(each.values.shape),
+            "shape": shape_of(each),
         }
         if request.outputs.get(each.name, request.binary):
             parts.append(bytes_of(each))

@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from queue import SimpleQueue
 from typing import Any
 
 from committee.errors import RequestError
@@ -53,7 +54,8 @@ class Scheduler:
         settings.check_stages(stages.queues)
         self._stages, self._explained = stages, explained
         self._settings, self._observers, self._tracing = settings, observers, tracing
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._asleep, self._wakes = 0, SimpleQueue[None]()
         self._entry: deque[Call] = deque()
         self._entered = 0  # samples in the entry
         self._pending = 0
@@ -137,7 +139,7 @@ class Scheduler:
 
     async def close(self, seconds: float) -> None:
         """Let nothing in; end when nothing is pending, at the latest after some seconds."""
-        with self._changed:
+        with self._lock:
             self._closing = True
         try:
             async with asyncio.timeout(seconds):
@@ -146,9 +148,9 @@ class Scheduler:
                     await self._empty.wait()
         except TimeoutError:
             self._fail_all(RequestError("the server stops; ask again", 503))
-        with self._changed:
+        with self._lock:
             self._stopped = True
-            self._changed.notify_all()
+            self._wake(len(self._workers))
         self._watch.cancel()
 
     def retry_after(self) -> int:
@@ -170,7 +172,7 @@ class Scheduler:
         call.alone = count == 1 and options == USUAL
         if self._tracing is not None:
             call.context = self._tracing.current()
-        with self._changed:
+        with self._lock:
             if self._closing:
                 raise RequestError("the server stops; ask again", 503)
             if self._pending + count > most:
@@ -183,13 +185,13 @@ class Scheduler:
             self._entry.append(call)
             self._entered += count
             self._pending += count
-            self._changed.notify()
+            self._wake()
         return call
 
     def _give_up(self, call: Call) -> None:
         """Free the places of a call that nobody waits for."""
         news = News()
-        with self._changed:
+        with self._lock:
             self._pending -= call.left
             call.left = 0
             if call.waiting:
@@ -199,7 +201,7 @@ class Scheduler:
                 rows = self._undecided(call, first)
                 self._hand_out(self._stages.drop(first, rows), news)
             # Others of a flow may have waited for these alone, and go on to the next stage.
-            self._changed.notify()
+            self._wake()
         self._tell(news)
 
     def _undecided(self, call: Call, first: int) -> list[int]:
@@ -215,18 +217,29 @@ class Scheduler:
         if not self._pending:
             self._empty.set()
 
+    def _wake(self, count: int = 1) -> None:
+        """Wake workers that sleep; the lock is held."""
+        for _ in range(min(count, self._asleep)):
+            self._asleep -= 1
+            self._wakes.put(None)
+
     def _work(self, worker: Worker) -> None:
         """Run batches until the end; what a thread does."""
         while True:
             batch: Batch | None = None
             try:
-                with self._changed:
-                    while (taken := self._next_batch()) is None:
-                        if self._stopped:
-                            return
-                        self._changed.wait()
-                    batch, waited = taken
-                    worker.began, worker.batch = time.monotonic(), batch
+                with self._lock:
+                    taken = self._next_batch()
+                    if taken is not None:
+                        batch, waited = taken
+                        worker.began, worker.batch = time.monotonic(), batch
+                    elif self._stopped:
+                        return
+                    else:
+                        self._asleep += 1
+                if batch is None:
+                    self._wakes.get()
+                    continue
                 if isinstance(batch, Alone):
                     news = self._run_alone(worker, batch, waited)
                 else:
@@ -240,14 +253,14 @@ class Scheduler:
         """Fail the calls of a batch that could not be run; all if it could not be taken."""
         broken = RuntimeError(f"a batch could not be run: {first_line(error)}")
         broken.__cause__ = error
-        with self._changed:
+        with self._lock:
             own = self._calls if batch is None else {*self._calls_of(batch)}
         # Those without anything left were decided, but not told.
         self._fail_calls([each for each in self._calls if each in own or not each.left], broken)
 
     def _run(self, worker: Worker, batch: Batch, waited: float) -> News:
         answer, failed = self._stages.run(batch)
-        with self._changed:
+        with self._lock:
             seconds = time.monotonic() - worker.began
             worker.batch, worker.given_up = None, False
             calls = {} if self._tracing is None else dict.fromkeys(self._calls_of(batch))
@@ -255,7 +268,7 @@ class Scheduler:
             news.contexts = [call.context for call in calls]
             news.batches.append((batch.stage, len(batch), waited, seconds))
             if len(self._workers) > 1 and any(map(self._waiting, range(self._stages.queues))):
-                self._changed.notify()
+                self._wake()
         return news
 
     def _run_alone(self, worker: Worker, batch: Alone, waited: float) -> News:
@@ -265,7 +278,7 @@ class Scheduler:
             made = self._stages.decide_alone(call.samples[0], batch.begin)
         except Exception:  # the usual way finds the reason
             made = None
-        with self._changed:
+        with self._lock:
             ends = [*batch.began[1:], time.monotonic()]
             worker.batch, worker.given_up = None, False
             if call.left and made is not None:
@@ -421,7 +434,7 @@ class Scheduler:
         """Fail what waits for a batch that does not end."""
         while True:
             await asyncio.sleep(self._settings.hang / 4)
-            with self._changed:
+            with self._lock:
                 late = [each for each in self._workers if self._hangs(each)]
                 new = [each.batch for each in late if not each.given_up and each.batch is not None]
                 calls = {call for batch in new for call in self._calls_of(batch)}

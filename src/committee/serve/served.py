@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,7 +35,7 @@ class ServedCascade:
         reader: Reads its samples from requests.
         scheduler: Decides on them.
         exits: Where they exited.
-        observers: Who learns what happens to them.
+        followers: Observers that learn of each request.
         users: How many requests use it.
         requests: How many asked for decisions.
     """
@@ -47,10 +46,21 @@ class ServedCascade:
     reader: SampleReader
     scheduler: Scheduler
     exits: ExitCounts
-    observers: Sequence[Observer]
+    followers: Sequence[Observer]
     users: int = 0
     requests: int = 0
     unused: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __enter__(self) -> ServedCascade:
+        """Begin to use it."""
+        self.users += 1
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End its use."""
+        self.users -= 1
+        if not self.users:
+            self.unused.set()
 
     @property
     def cascade(self) -> Cascade:
@@ -74,15 +84,15 @@ class ServedCascade:
         if max_stage is not None:
             return await work
         number, self.requests = self.requests, self.requests + 1
-        for each in self.observers:
+        for each in self.followers:
             each.began(number)
         made: list[Served] = []
         try:
             made = await work
         finally:
             decisions = [each.decision for each in made]
-            for observer in self.observers:
-                observer.decided(number, samples, decisions)
+            for follower in self.followers:
+                follower.decided(number, samples, decisions)
         return made
 
     async def close(self, seconds: float) -> None:
@@ -152,23 +162,15 @@ class Serving:
         """How many samples wait for a decision."""
         return 0 if self.current is None else self.current.scheduler.pending
 
-    @contextmanager
-    def use(self) -> Iterator[ServedCascade]:
-        """Keep the present cascade for a request; it stays until the request ends.
+    def use(self) -> ServedCascade:
+        """Return the present cascade, for a request in whose ``with`` it stays.
 
         Raises:
             RequestError: 503 while the server loads or stops.
         """
-        served = self.current
-        if served is None or self.stopping:
+        if self.current is None or self.stopping:
             raise RequestError(self.not_ready, 503)
-        served.users += 1
-        try:
-            yield served
-        finally:
-            served.users -= 1
-            if not served.users:
-                served.unused.set()
+        return self.current
 
     async def swap(self) -> ServedCascade:
         """Load the cascade and serve it; requests that use the one before end with that one.
@@ -219,7 +221,10 @@ class Serving:
         scheduler = Scheduler(
             stages, runner.explained_rows, settings, [*observers, exits], self.tracing
         )
-        return ServedCascade(settings.name, version, runner, reader, scheduler, exits, observers)
+        # Most observers learn nothing of requests, and every call takes time.
+        unmoved = Observer.began, Observer.decided
+        followers = [e for e in observers if (type(e).began, type(e).decided) != unmoved]
+        return ServedCascade(settings.name, version, runner, reader, scheduler, exits, followers)
 
 
 def version_of(cascade: Cascade) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
@@ -40,6 +40,29 @@ class Tensor(msgspec.Struct, frozen=True, eq=False):
     name: str
     datatype: str
     values: Array
+
+
+class Column(msgspec.Struct, frozen=True, eq=False):
+    """A tensor of one axis as a list, from which JSON is written sooner.
+
+    Args:
+        name: Its name.
+        datatype: One of :data:`DATATYPES`.
+        values: Numbers or truth values; for BYTES texts.
+    """
+
+    name: str
+    datatype: str
+    values: list[Any]
+
+    @property
+    def tensor(self) -> Tensor:
+        """Return it as an array."""
+        if self.datatype == BYTES:
+            array = _objects([text.encode("utf-8", "replace") for text in self.values])
+        else:
+            array = np.array(self.values, DATATYPES[self.datatype])
+        return Tensor(self.name, self.datatype, array)
 
 
 def tensor_of(
@@ -91,21 +114,29 @@ def tensor_of_list(name: str, datatype: str, shape: Sequence[int], values: list[
     return Tensor(name, datatype, made.reshape(shape))
 
 
-def bytes_of(tensor: Tensor) -> bytes:
+def bytes_of(tensor: Tensor | Column) -> bytes:
     """Return a tensor as bytes, from which :func:`tensor_of` makes it again."""
+    if isinstance(tensor, Column):
+        tensor = tensor.tensor
     if tensor.datatype != BYTES:
         return np.ascontiguousarray(tensor.values, DATATYPES[tensor.datatype]).tobytes()
     texts: list[bytes] = tensor.values.ravel().tolist()
     return b"".join(part for text in texts for part in (len(text).to_bytes(4, "little"), text))
 
 
-def texts_tensor(name: str, texts: Iterable[str]) -> Tensor:
-    """Return texts as a tensor of BYTES (N,)."""
-    return Tensor(name, BYTES, _objects([text.encode("utf-8", "replace") for text in texts]))
+def shape_of(tensor: Tensor | Column) -> list[int]:
+    """Return the shape of a tensor."""
+    if isinstance(tensor, Column):
+        return [len(tensor.values)]
+    return [*tensor.values.shape]
 
 
-def list_of(tensor: Tensor) -> list[Any]:
+def list_of(tensor: Tensor | Column) -> list[Any]:
     """Return a tensor as a flat list, as JSON holds it."""
+    if isinstance(tensor, Column):
+        if tensor.datatype == BYTES:
+            return [text.encode("utf-8", "replace").decode() for text in tensor.values]
+        return tensor.values
     flat: list[Any] = tensor.values.ravel().tolist()
     return [text.decode("utf-8", "replace") for text in flat] if tensor.datatype == BYTES else flat
 
