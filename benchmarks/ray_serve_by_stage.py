@@ -88,14 +88,15 @@ class Front:
 def main() -> None:
     cascade, port = committee.Cascade.load(sys.argv[1]), int(sys.argv[2])
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    ray.init("local", num_cpus=2, include_dashboard=False, **quiet)
     serve.start(http_options={"host": "127.0.0.1", "port": port})
     stages = [
         Stage.options(name=f"stage {number}").bind(cascade, number)
         for number in range(len(cascade.stages))
     ]
-    quiet = {"log_level": "ERROR", "enable_access_log": False}
-    serve.run(Front.bind(cascade, *stages), logging_config=quiet)
+    level = {"log_level": "ERROR", "enable_access_log": False}
+    serve.run(Front.bind(cascade, *stages), logging_config=level)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     print(port, flush=True)

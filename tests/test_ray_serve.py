@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import socket
 import threading
@@ -19,9 +20,13 @@ import pytest
 from committee import Cascade, Runner
 from committee.cli import main
 from committee.embedded import embedded_images
+from committee.run.decision import Decision
 from committee.scale.serve import by_pending
+from committee.scale.watcher import Teller, Watcher
+from committee.serve.settings import AlarmSettings
 from serve_world import RunningServer, chain_file, serving
 from test_serve import INFER, tensor
+from test_serve_observing import made_cascade
 
 pytest.importorskip("ray", reason="ray is not installed")
 
@@ -161,3 +166,82 @@ def test_bad_input_gets_one_line(
     error = capsys.readouterr().err
     assert told in error
     assert error.count("\n") == 1
+
+
+EARLY, LATE = (Decision(0, "0", 0.95, stage, 1.0) for stage in (0, 1))
+
+
+class Actor:
+    """Calls an object as Ray calls an actor; while it ``is_dead`` that fails."""
+
+    def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        self.own, self.is_dead = Watcher(AlarmSettings()), False
+
+    def __getattr__(self, name: str) -> Any:
+        async def call(*arguments: Any) -> Any:
+            if self.is_dead:
+                raise RuntimeError("the actor died")
+            return await getattr(self.own, name)(*arguments)
+
+        return SimpleNamespace(remote=call)
+
+
+def replica(name: str, actor: Actor, runner: Any, pending: int = 0) -> Teller:
+    """What a replica tells of two samples, of which one failed; four wait at each."""
+    teller = Teller(name, actor)
+    teller.watching(runner, "1")
+    teller.pending = lambda: pending
+    teller.began(0)
+    teller.exited([EARLY], [1])
+    teller.decided(0, [None, None], [EARLY, None])
+    teller.answered("/classify", 200, 0.3, 2)
+    return teller
+
+
+@pytest.fixture(scope="module")
+def runner() -> Any:
+    return SimpleNamespace(cascade=made_cascade(), unit="macs")
+
+
+def test_the_watcher_counts_all_replicas_as_one_server(runner: Any) -> None:
+    async def work() -> None:
+        actor = Actor()
+        tellers = [replica("a", actor, runner, 3), replica("b", actor, runner, 4)]
+        for teller in tellers:
+            await teller.report()
+        metrics = (await actor.own.metrics()).decode()
+        names = ("exits_total", "failed_samples_total", "requests_total", "pending_samples ")
+        assert [total(metrics, f"committee_{name}") for name in names] == [2, 2, 2, 7]
+        shown = await actor.own.exits()
+        assert (shown["exits"][0], shown["failed"], shown["pending"]) == (2, 2, 7)
+        assert (await actor.own.alarms())["samples"] == 4
+        # Alarms and exits are those of the newest cascade alone.
+        await actor.own.serves(runner.cascade, runner.unit, "2")
+        tellers[0].exited([EARLY], [])
+        await tellers[0].report()
+        assert (await actor.own.exits())["exits"][0] == 0
+        assert total((await actor.own.metrics()).decode(), "committee_exits_total") == 3
+        await actor.own.close()
+
+    asyncio.run(work())
+
+
+def test_what_a_watcher_missed_is_told_to_the_next(runner: Any) -> None:
+    async def work() -> None:
+        actor = Actor()
+        teller = replica("a", actor, runner)
+        await teller.report()
+        actor.is_dead = True
+        teller.exited([LATE], [])
+        await teller.report()
+        actor.begin()
+        await teller.report()
+        assert (await actor.own.exits())["exits"] == [0, 1]
+        await teller.report()
+        assert (await actor.own.exits())["exits"] == [0, 1]
+        await actor.own.close()
+
+    asyncio.run(work())

@@ -41,6 +41,7 @@ _CHOOSE = {
 _LOAD = {
     "Samples": "data split rows fraction seed labels unlabelled skip_broken",
     "Models": "pool only batch_size dtype engine module allow_code",
+    "On Ray": "on address actors replicas target cpus gpus",
     "Options": "",
     "Output": _OUTPUT,
 }
