@@ -154,6 +154,10 @@ multiply-adds: $(VENV)/ready
 	PYTHONPATH=tests $(BIN)/python -c "import conftest, runpy; \
 		runpy.run_path('benchmarks/multiply_adds.py', run_name='__main__')"
 
+# Ray: serving there beside one process and a deployment a stage. Writes benchmarks/results/ray_serve.json and .md.
+bench-ray: $(VENV)/ready
+	$(BIN)/python benchmarks/ray_serve.py $(QUICK)
+
 # The site: docs/cli.md and docs/formats.md anew, then every page; a warning is an error. Open site/html/index.html.
 docs: $(DOCS_VENV)/ready
 	$(DOCS_VENV)/bin/python docs/cli.py

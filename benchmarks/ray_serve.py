@@ -1,6 +1,6 @@
 """Time `committee serve --on ray` under load, beside one process and a deployment a stage by hand.
 
-    python benchmarks/ray_serve.py [--rounds 2] [--seconds 3] [--quick]
+    python benchmarks/ray_serve.py [--rounds 2] [--seconds 3] [--quick] [--servers "ray;by stage"]
 
 one process  `committee serve`
 ray          `committee serve --on ray --replicas 1`: one server that Ray Serve hands requests to
@@ -11,7 +11,8 @@ The cascade is the one that search chose of the embedded pool. Servers run one a
 on all processors of this machine, which the load and Ray's own processes use too; so rates say what
 a small machine does, and only the milliseconds of the processor that an image took (the server and
 all processes that it started) can be compared with other machines. Loads are those of
-benchmarks/serve_client.py. Results go to benchmarks/results/ray_serve.json and ray_serve.md.
+benchmarks/serve_client.py. Results go to benchmarks/results/ray_serve.json and ray_serve.md; with
+--servers those of the others stay there.
 """
 
 import argparse
@@ -152,7 +153,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=3.0, help="of each load")
     parser.add_argument("--quick", action="store_true", help="short loads, to see that it runs")
-    parser.add_argument("--servers", default=";".join(SERVERS))
+    parser.add_argument("--servers", default="")
     parser.add_argument("--work", type=Path, default=WORK, help="keeps predictions between runs")
     parser.add_argument("--out", type=Path, default=RESULTS / "ray_serve.json")
     given = parser.parse_args()
@@ -162,14 +163,16 @@ def main() -> None:
     world, missing = WORLDS["fashion"](None, given.work, 1, given.quick)
     assert world is not None, missing
     results = {"conditions": conditions(1, rounds), "cascade": str(world.chosen), "servers": {}}
+    if given.servers and given.out.exists():
+        results["servers"] = json.loads(given.out.read_text())["servers"]
     with tempfile.TemporaryDirectory() as name:
         requests = written(Path(name), np.asarray(world.images))
         cascade = world.known(world.chosen).save(Path(name) / "cascade.json")
-        for server in given.servers.split(";"):
+        for server in given.servers.split(";") if given.servers else SERVERS:
             results["servers"][server] = measured(server, cascade, requests, rounds, seconds)
             print(server, json.dumps(results["servers"][server]), flush=True)
-    given.out.write_text(json.dumps(results, indent=1) + "\n")
-    given.out.with_suffix(".md").write_text(markdown(results))
+            given.out.write_text(json.dumps(results, indent=1) + "\n")
+            given.out.with_suffix(".md").write_text(markdown(results))
 
 
 if __name__ == "__main__":

@@ -9,13 +9,11 @@ a check or a limit. Handles are not chained: Ray would then wait for one stage i
 
 import json
 import logging
-import os
 import signal
 import sys
 import threading
 
 import numpy as np
-import ray
 from ray import serve
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -24,6 +22,7 @@ import committee
 from committee.models.inputs import prepared
 from committee.models.load import load_models
 from committee.rule.scores import CONFIDENCES
+from committee.scale.cluster import connect
 
 OUTPUTS = (("class", "INT64"), ("label", "BYTES"), ("confidence", "FP64"), ("stage", "INT32"))
 MOST, WAIT = 64, 0.002
@@ -87,21 +86,20 @@ class Front:
 
 def main() -> None:
     cascade, port = committee.Cascade.load(sys.argv[1]), int(sys.argv[2])
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
-    ray.init("local", num_cpus=2, include_dashboard=False, **quiet)
-    serve.start(http_options={"host": "127.0.0.1", "port": port})
-    stages = [
-        Stage.options(name=f"stage {number}").bind(cascade, number)
-        for number in range(len(cascade.stages))
-    ]
-    level = {"log_level": "ERROR", "enable_access_log": False}
-    serve.run(Front.bind(cascade, *stages), logging_config=level)
     stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    print(port, flush=True)
-    stop.wait()
-    serve.shutdown()
+    with connect():
+        logging.getLogger("ray.serve").setLevel(logging.ERROR)
+        serve.start(http_options={"host": "127.0.0.1", "port": port})
+        stages = [
+            Stage.options(name=f"stage {number}").bind(cascade, number)
+            for number in range(len(cascade.stages))
+        ]
+        quiet = {"log_level": "ERROR", "enable_access_log": False}
+        serve.run(Front.bind(cascade, *stages), logging_config=quiet)
+        signal.signal(signal.SIGTERM, lambda *_: stop.set())
+        print(port, flush=True)
+        stop.wait()
+        serve.shutdown()
 
 
 if __name__ == "__main__":

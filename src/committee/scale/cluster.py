@@ -39,9 +39,19 @@ class Cluster:
     gpus: float
 
     def room(self, cpus: float, gpus: float) -> int:
-        """Return how many workers of some processors and GPUs each it has room for; at least 1."""
+        """Return how many workers of some processors and GPUs each it has room for; at least 1.
+
+        Raises:
+            ClusterError: If this machine alone has no room for one. A cluster may grow.
+        """
         pairs = ((self.cpus, cpus), (self.gpus, gpus))
-        return max(1, int(min((have // need for have, need in pairs if need), default=1)))
+        room = int(min((have // need for have, need in pairs if need), default=1))
+        if not (room or self.address):
+            raise ClusterError(
+                f"--cpus {cpus:g}, --gpus {gpus:g}: this machine has {self.cpus:g} processors and "
+                f"{self.gpus:g} GPUs. Name less, or a cluster with --address"
+            )
+        return max(room, 1)
 
 
 @contextmanager
@@ -125,7 +135,7 @@ def _start(ray: Any, where: str) -> None:
         options["include_dashboard"] = False
     try:
         with _silent():  # it writes of its log level there
-            ray.init(where, **options)
+            _init(ray, where, options)
     except Exception as error:
         if where == "auto":
             raise ClusterError(
@@ -134,6 +144,17 @@ def _start(ray: Any, where: str) -> None:
             ) from error
         what = "Ray cannot be started here" if where == "local" else f"Ray at {where}"
         raise ClusterError(f"{what}: {_reason(error)}") from error
+
+
+def _init(ray: Any, where: str, options: dict[str, Any]) -> None:
+    """Begin Ray; where a busy machine takes longer than Ray waits for it, begin once more."""
+    try:
+        ray.init(where, **options)
+    except Exception as error:
+        if where != "local" or "timed out during startup" not in str(error):
+            raise
+        ray.shutdown()
+        ray.init(where, **options)
 
 
 @contextmanager

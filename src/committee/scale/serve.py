@@ -25,7 +25,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from committee.errors import CascadeError
+from committee.errors import CascadeError, ClusterError
 from committee.models.failures import reason_of
 from committee.rule.cascade import Cascade
 from committee.run.open import CascadeLike
@@ -39,6 +39,7 @@ from committee.serve.served import Serving, version_of
 from committee.serve.settings import AlarmSettings, Settings
 from committee.serve.stages import stages_of
 from committee.serve.tracing import tracing_to
+from committee.text import brief
 
 # Takes the cascade, its version and the address.
 Ready = Callable[[Cascade, str, str], None]
@@ -328,12 +329,22 @@ def _deploy(
         # A new replica begins before an old one ends, where the cluster has room for both.
         max_surge_percent=100 if is_room else 0,
     )(serve.ingress()(Replica))
-    serve.run(
-        deployment.bind(service, watcher),
-        name=settings.name,
-        route_prefix="/",
-        logging_config=_quiet(),
-    )
+    application = deployment.bind(service, watcher)
+    try:
+        serve.run(application, name=settings.name, route_prefix="/", logging_config=_quiet())
+    except RuntimeError as error:
+        raise _not_begun(settings.name, error) from error
+
+
+def _not_begun(name: str, error: RuntimeError) -> ClusterError:
+    """Return why no replica could be begun: the last line of what one of them raised."""
+    from ray import serve
+
+    application = serve.status().applications.get(name)
+    deployments = [] if application is None else [*application.deployments.values()]
+    text = next((each.message for each in deployments if each.message), str(error))
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return ClusterError(f"serve: no replica could be begun: {brief(lines[-1], 300)}")
 
 
 def _again(
@@ -349,8 +360,12 @@ def _again(
     except Exception as error:  # an engine may raise anything
         note(f"the new cascade is refused, the one before goes on: {reason_of(error)}")
         return
-    _deploy(cluster, service, cascade, replicas, watcher)
-    note(f"serving {cascade}, version {version_of(cascade)}")
+    try:
+        _deploy(cluster, service, cascade, replicas, watcher)
+    except ClusterError as error:
+        note(f"{error}. Replicas of the cascade before go on; restore its file and send SIGHUP")
+    else:
+        note(f"serving {cascade}, version {version_of(cascade)}")
 
 
 def _check_answers(settings: Settings) -> None:
@@ -378,15 +393,18 @@ def _address(settings: Settings) -> str:
 
 @contextmanager
 def _signals() -> Iterator[tuple[Event, Event]]:
-    """Yield what SIGTERM and Ctrl-C set, and what SIGHUP sets."""
+    """Yield what SIGTERM and Ctrl-C set, and what SIGHUP sets; the second SIGTERM interrupts."""
     stop, again = Event(), Event()
-    wanted = {signal.SIGTERM: stop, signal.SIGINT: stop}
+
+    def end(*_: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    wanted: dict[Any, Callable[..., None]] = {signal.SIGTERM: end, signal.SIGINT: end}
     if hasattr(signal, "SIGHUP"):  # not on Windows
-        wanted[signal.SIGHUP] = again
-    before = {
-        number: signal.signal(number, lambda *_, event=event: event.set())
-        for number, event in wanted.items()
-    }
+        wanted[signal.SIGHUP] = lambda *_: again.set()
+    before = {number: signal.signal(number, handler) for number, handler in wanted.items()}
     try:
         yield stop, again
     finally:
