@@ -28,7 +28,7 @@ EXTRAS := .[all,torch,timm,torchvision,transformers,export,sklearn,hub,datasets,
 
 .PHONY: fuzz node node-if-there demo imagenet test test-lowest dist test-wheel test-sdist lint bench bench-search \
 	bench-search-large bench-imagenet bench-promises bench-alarms bench-rivals bench-predict bench-import bench-run \
-	bench-export bench-serve bench-which-one multiply-adds docs notebooks playground structure format clean
+	bench-export bench-serve bench-ray bench-which-one multiply-adds docs notebooks playground structure format clean
 
 demo: $(DEMO_VENV)/ready
 	$(DEMO_VENV)/bin/committee demo --out demo-out
