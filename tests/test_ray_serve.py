@@ -54,8 +54,8 @@ def server(folder: Path, ray_address: str) -> Iterator[RunningServer]:
         yield running
 
 
-def until(holds: Callable[[], Any], seconds: float = 60.0) -> None:
-    ends = time.monotonic() + seconds
+def until(holds: Callable[[], Any]) -> None:
+    ends = time.monotonic() + 240  # of a busy machine
     while not holds():
         assert time.monotonic() < ends
         time.sleep(0.05)
@@ -113,7 +113,9 @@ def test_a_new_cascade_replaces_the_servers_without_a_lost_request(
         with httpx.Client(base_url=server.address, timeout=60) as client:
             while not stop.is_set():
                 found = client.post(INFER, json={"inputs": [tensor(IMAGES[:1])]})
-                answers.append((found.status_code, found.json().get("model_version", found.text)))
+                is_good = found.status_code == 200
+                told = found.json()["model_version"] if is_good else found.text
+                answers.append((found.status_code, told))
 
     threads = [threading.Thread(target=ask) for _ in range(3)]
     for each in threads:
@@ -130,7 +132,7 @@ def test_a_new_cascade_replaces_the_servers_without_a_lost_request(
     stop.set()
     for each in threads:
         each.join()
-    assert {status for status, _ in answers} == {200}, answers
+    assert not [each for each in answers if each[0] != 200]
     versions = [version for _, version in answers]
     assert versions[0] == server.about["version"] != versions[-1]
     assert len(set(versions)) == 2

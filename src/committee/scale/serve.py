@@ -46,6 +46,8 @@ Ready = Callable[[Cascade, str, str], None]
 _DEPLOYMENT = "cascade"
 # Seconds between two looks at messages and files, and in which a proxy must answer.
 _LOOK, _PATIENCE = 1.0, 20.0
+# Seconds that a replica stays after it was told to end: until then a proxy may not have learnt it.
+_LEAVE = 5.0
 # Requests that ask for no decision, such as probes, beyond those that the queue has places for.
 _SPARE = 64
 # Seconds of load before replicas are added, and of calm before they end.
@@ -324,7 +326,7 @@ def _deploy(
             policy=policy(policy_function=by_pending),
         ),
         graceful_shutdown_timeout_s=settings.drain,
-        graceful_shutdown_wait_loop_s=_LOOK,
+        graceful_shutdown_wait_loop_s=_LEAVE,
         max_constructor_retry_count=_TRIES,
         # A new replica begins before an old one ends, where the cluster has room for both.
         max_surge_percent=100 if is_room else 0,
