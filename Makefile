@@ -196,7 +196,7 @@ $(DEMO_VENV)/ready: pyproject.toml | $(UV_VENV)/bin/uv
 	$(INSTALL) $(DEMO_VENV) -e ".[images,onnx,report]"
 	touch $@
 
-# What builds the site, 290 MB; the package without its compiled part, for only its words are read.
+# What builds the site, 360 MB on disk; the package without its compiled part, for only its words are read.
 $(DOCS_VENV)/ready: pyproject.toml docs/requirements.txt | $(UV_VENV)/bin/uv
 	$(NEW) $(DOCS_VENV)
 	$(INSTALL) $(DOCS_VENV) -r docs/requirements.txt -e . -C wheel.cmake=false -C wheel.platlib=false
