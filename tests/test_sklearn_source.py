@@ -20,6 +20,7 @@ from committee.errors import (
     UntrustedCodeError,
 )
 from committee.export.bundle import write_bundle
+from committee.export.graph_classes import graph_classes
 from committee.models.load import load_model
 from committee.models.pool_file import read_pool_file
 from committee.run.runner import Runner
@@ -146,6 +147,66 @@ def test_an_export_names_what_makes_a_graph_of_an_estimator(folder, tmp_path):
     cascade = read_pool_file("pool.toml").described(cm.Cascade.of(["small", "large"], [0.9]))
     with pytest.raises(ExportError, match=r"with skl2onnx.*the order of the cascade's classes"):
         write_bundle(cascade, tmp_path / "bundle")
+
+
+def linear(path, order=None, named=CLASSES, in_argmax=False):
+    """Write a graph as converters of estimators do; it may bring its outputs into another order."""
+    from onnx import TensorProto, helper, numpy_helper, save
+
+    weights = np.float32(np.eye(3, 4))
+    constants = [numpy_helper.from_array(np.array(order or [0], np.int64), "order")]
+    if in_argmax:  # of estimators that are no operators of their own
+        constants += [numpy_helper.from_array(weights.T.copy(), "weights")]
+        constants += [numpy_helper.from_array(np.array(named, object), "classes")]
+        nodes = [
+            helper.make_node("MatMul", ["x", "weights"], ["raw"]),
+            helper.make_node("Softmax", ["raw"], ["shares"], axis=1),
+            helper.make_node("ArgMax", ["shares"], ["best"], axis=1),
+            helper.make_node(
+                "ArrayFeatureExtractor", ["classes", "best"], ["label"], domain="ai.onnx.ml"
+            ),
+        ]
+    else:
+        own = {"coefficients": weights.ravel().tolist(), "classlabels_strings": named.tolist()}
+        own |= {"intercepts": [0.0] * 3, "post_transform": "SOFTMAX", "multi_class": 1}
+        nodes = [
+            helper.make_node(
+                "LinearClassifier", ["x"], ["label", "raw"], domain="ai.onnx.ml", **own
+            ),
+            helper.make_node("Normalizer", ["raw"], ["shares"], domain="ai.onnx.ml", norm="L1"),
+        ]
+    last = helper.make_node("Gather", ["shares", "order"], ["probabilities"], axis=1)
+    nodes.append(last if order else helper.make_node("Identity", ["shares"], ["probabilities"]))
+    graph = helper.make_graph(
+        nodes,
+        "estimator",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 4])],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["n", 3])],
+        constants,
+    )
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 1)]
+    save(helper.make_model(graph, opset_imports=opsets, ir_version=8), path)
+    return path
+
+
+@pytest.mark.parametrize("in_argmax", [False, True])
+def test_a_graph_with_its_classes_in_another_order_is_refused(folder, tmp_path, in_argmax):
+    pytest.importorskip("onnx")
+    cascade = read_pool_file("pool.toml").described(cm.Cascade.of(["small", "large"], [0.9]))
+    right = linear(tmp_path / "right.onnx", [2, 0, 1], in_argmax=in_argmax)
+    wrong = linear(tmp_path / "wrong.onnx", in_argmax=in_argmax)
+    told = (
+        r"model 'large': .*wrong\.onnx gives the classes in the order 'ant', 'bee', 'cow', and the "
+        r"cascade in the order 'cow', 'ant', 'bee'\. .*takes the columns '2', '0', '1'"
+    )
+    with pytest.raises(ExportError, match=told):
+        write_bundle(cascade, tmp_path / "bundle", onnx={"small": right, "large": wrong})
+    assert graph_classes(right) == ()
+    # Other names say nothing, and so do numbers.
+    numbers = linear(tmp_path / "numbers.onnx", named=np.array(["0", "1", "2"]))
+    write_bundle(cascade, tmp_path / "bundle", onnx={"small": right, "large": numbers})
+    row = np.float32([0, 0, 9, 0])
+    assert Runner(tmp_path / "bundle")(row).class_name == "cow"
 
 
 def test_an_array_with_other_columns_names_its_file(folder, tmp_path):

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from committee.errors import ExportError, ModelError, UnknownNameError
+from committee.export.graph_classes import graph_classes
 from committee.models.graph import graph_fingerprint
 from committee.models.load import specs_of
 from committee.paths import MOVED
 from committee.rule.cascade import Cascade
 from committee.rule.scores import AGREEMENTS, BUILT_IN, CONFIDENCES, is_portable
 from committee.spec.model import ModelSpec
+from committee.text import listed
 
 
 def onnx_specs(
@@ -39,7 +41,11 @@ def onnx_specs(
             raise UnknownNameError.of("export", "model", name, cascade.names)
     specs = specs_of(cascade).values()
     refuse_clips(specs)
-    return [_checked(spec, files.get(spec.name)) for spec in specs]
+    checked = [_checked(spec, files.get(spec.name)) for spec in specs]
+    for spec in checked:
+        if spec.name in files:
+            _check_order(spec, cascade.classes)
+    return checked
 
 
 def segmenting(cascade: Cascade) -> bool:
@@ -64,6 +70,7 @@ def _checked(spec: ModelSpec, given: str | Path | None) -> ModelSpec:
         source = f"onnx:{Path(given).resolve()}"
         # What is said of weights and engine is said of the source that is replaced.
         spec = replace(spec, source=source, fingerprint="", weights="", seed=0, engine="")
+        spec = replace(spec, columns=())
     if not spec.source.startswith("onnx:"):
         raise ExportError(
             f"{where}: {spec.source} is no ONNX file. Export it first, {_exporter(spec)}, and name "
@@ -81,6 +88,18 @@ def _checked(spec: ModelSpec, given: str | Path | None) -> ModelSpec:
             f"{fingerprint}. Restore it, or predict and search again"
         )
     return replace(spec, fingerprint=fingerprint)
+
+
+def _check_order(spec: ModelSpec, classes: Sequence[str]) -> None:
+    """Refuse a file that takes the place of a source if its outputs are of classes out of order."""
+    own = graph_classes(Path(spec.text))
+    if own != tuple(classes) and sorted(own) == sorted(classes):
+        columns = [own.index(each) for each in classes]
+        raise ExportError(
+            f"model {spec.name!r}: {spec.text} gives the classes in the order {listed(own)}, and "
+            f"the cascade in the order {listed(classes)}. Bring its outputs into that order: a "
+            f"Gather node behind them takes the columns {listed(columns)}"
+        )
 
 
 def _exporter(spec: ModelSpec) -> str:
