@@ -23,7 +23,8 @@ def markdown(results: dict, title: str, command: str, body: Callable[[dict], lis
 
 def write(results: dict, out: Path, page: Callable[[dict], str]) -> None:
     """Write the JSON file and the page beside it, with the load of the machine at the end."""
-    results["conditions"]["load after"] = round(os.getloadavg()[0], 1)
+    # A soak that is added to a page leaves the conditions of the rest.
+    results["conditions"].setdefault("load after", round(os.getloadavg()[0], 1))
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(results, indent=1) + "\n")
     out.with_suffix(".md").write_text(page(results))

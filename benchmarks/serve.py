@@ -1,6 +1,6 @@
 """Time `committee serve` under load, beside the largest model, other ways and the offline limit.
 
-    python benchmarks/serve.py [--pools fashion,cifar] [--rounds 2] [--seconds 1.5] [--quick]
+    python benchmarks/serve.py [--pools fashion,cifar] [--rounds 2] [--seconds 2.5] [--quick]
     python benchmarks/serve.py --soak MINUTES
 
 All load comes from this machine. Every server is a process that may use one processor, and the load
@@ -19,7 +19,8 @@ Requests of the protocol hold the bytes of one image, or of several, and ask for
 confidence and stage. The offline limit is that of benchmarks/run.py: the share of images that reach
 a stage times what its models alone take an image in batches, on the same processor and in turns.
 
-Results go to benchmarks/results/serve.json and serve.md, with the conditions.
+Results go to benchmarks/results/serve.json and serve.md, with the conditions. Those of --soak are
+added to what is there, and stay when the loads are measured again.
 """
 
 import argparse
@@ -224,6 +225,7 @@ def goals(loads: dict, ideal: float, largest: float, online_p50: float) -> dict:
         each = loads[load]
         http = each["at once"]["server_ms"]
         own, other = each["cascade"]["server_ms"], each["largest"]["server_ms"]
+        rate = each["cascade"]["images_per_second"]
         rows[f"{images} in a request"] = {
             "HTTP and decoding, ms an image": http,
             "offline limit, ms an image": ideal,
@@ -233,6 +235,10 @@ def goals(loads: dict, ideal: float, largest: float, online_p50: float) -> dict:
             "speedup over the largest, net of HTTP": (other - http) / (own - http),
             "over per request": each["per request"]["server_ms"] / own,
             "over by hand": each["by hand"]["server_ms"] / own,
+            **{
+                f"images a second over {name}": rate / each[name]["images_per_second"]
+                for name in ("per request", "by hand")
+            },
         }
     low = loads[f"{CLOSED[0]} at a time"]["cascade"]["p50"]
     rows["alone"] = {
@@ -310,14 +316,18 @@ def main() -> None:
     parser.add_argument("--pools", default="fashion,cifar")
     parser.add_argument("--data", type=Path, default=None)
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--seconds", type=float, default=1.5, help="of each load")
+    parser.add_argument("--seconds", type=float, default=2.5, help="of each load")
     parser.add_argument("--quick", action="store_true", help="short loads, to see that it runs")
     parser.add_argument("--soak", type=float, metavar="MINUTES", default=None)
     parser.add_argument("--work", type=Path, default=WORK, help="keeps predictions between runs")
     parser.add_argument("--out", type=Path, default=RESULTS / "serve.json")
     given = parser.parse_args()
     rounds, seconds = (1, 0.6) if given.quick else (given.rounds, given.seconds)
-    results: dict = {"conditions": conditions(1, rounds), "pools": {}}
+    before = json.loads(given.out.read_text()) if given.out.is_file() else {"pools": {}}
+    now = conditions(1, rounds)
+    results: dict = {"conditions": now, "pools": {}}
+    if given.soak is not None:
+        results = {"conditions": now, **before}
     given.work.mkdir(exist_ok=True)
     for name in given.pools.split(","):
         world, missing = WORLDS[name](given.data, given.work, 1, given.quick)
@@ -328,8 +338,13 @@ def main() -> None:
         found = (
             measured(world, rounds, seconds)
             if given.soak is None
-            else {"what": world.what, "soak": soak(world, given.soak)}
+            else {"what": world.what, "soak": {**soak(world, given.soak), "conditions": now}}
         )
+        # A soak is measured apart from loads; each leaves the other.
+        earlier = before["pools"].get(name, {})
+        if given.soak is None:
+            earlier = {key: value for key, value in earlier.items() if key == "soak"}
+        found = {**earlier, **found}
         results["pools"][name] = found
         print(markdown({"conditions": {}, "pools": {name: found}}), flush=True)
     measured_page.write(results, given.out, markdown)

@@ -11,7 +11,8 @@ def markdown(results: dict) -> str:
 
 
 def _of_pool(found: dict) -> list[str]:
-    return _soak(found["soak"]) if "soak" in found else [*_loads(found), *_goals(found)]
+    loads = [*_loads(found), *_goals(found)] if "loads" in found else []
+    return [*loads, *(_soak(found["soak"]) if "soak" in found else [])]
 
 
 def _loads(found: dict) -> list[str]:
@@ -52,6 +53,7 @@ def _soak(data: dict) -> list[str]:
         f"what it can: {data['answers']:,} answers, none failed. Memory "
         f"{mb['first']:.0f} MB after 10 s, {mb['last']:.0f} MB at the end, {mb['most']:.0f} MB at "
         f"most, {slope} MB an hour after the first tenth. 99th percentile of 10 s: "
-        f"{data['p99']['median']:.1f} ms in the middle, {data['p99']['most']:.1f} ms at most.",
+        f"{data['p99']['median']:.1f} ms in the middle, {data['p99']['most']:.1f} ms at most. "
+        f"Measured {data['conditions']['date']}, load before {data['conditions']['load before']}.",
         "",
     ]
