@@ -179,9 +179,10 @@ def committee_table(
 def headings_text(row: Row) -> str:
     """Return what the columns of a table with this row hold."""
     own = row.reported
-    by = f"{own.measure} in %" if own.is_share else own.measure
+    by = own.measure if own.measure[1:2].isupper() else own.measure.capitalize()
+    by += " in %" if own.is_share else ""
     speedup = "" if row.speedup is None else f"; speedup over {row.reference}"
-    return f"{by[:1].upper()}{by[1:]}, {unit_name(own.unit)} per {row.task.sample}{speedup}."
+    return f"{by}, {unit_name(own.unit)} per {row.task.sample}{speedup}."
 
 
 def caption_of(rows: Sequence[Row]) -> str:
