@@ -265,7 +265,12 @@ def test_the_difference_stands_beside_every_choice(splits, tmp_path, capsys):
 def test_the_page_begins_with_what_was_chosen_and_how_sure_that_is(front, halves):
     chosen = front.matching("d", 0.02).cascade
     text = page_of(Report(front, halves[1], "d", chosen=chosen))
-    (line,) = re.findall(r'<p class="headline">(.*?)</p>', text)
+    brief, engineer = re.findall(r'<p class="brief"><strong>(.*?)</p>', text)
+    assert brief.startswith("For a manager:</strong> Asking cheaper models first is ")
+    assert re.search(r"Of 1,000 answers .* are wrong, with 95 % certainty between .* and ", brief)
+    assert engineer.startswith("For an engineer:</strong>")
+    assert text.index(brief) < text.index(engineer) < text.index('<div id="figure">')
+    (line,) = re.findall(r'<span class="headline">(.*?)</span>', text)
     assert line.startswith("Chosen: ")
     assert "600 samples" in line
     assert re.search(r"points \(.* to .*\) in accuracy on test", line)

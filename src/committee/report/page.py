@@ -25,6 +25,7 @@ from committee.errors import DataError, needing, require
 from committee.pool.comparison import identity_of
 from committee.pool.costs import costs_of_stages
 from committee.pool.evaluate import Evaluation, stage_costs
+from committee.pool.metrics import TOP_1
 from committee.pool.pool import Pool
 from committee.pool.prefixes import StageSequence
 from committee.pool.table import Column, Table
@@ -135,6 +136,7 @@ def page_of(
         costs=_costs_table(report.front),
         promised="" if report.choice is None else promise_sentence(report.choice.cascade),
         promise=_promise_section(report),
+        brief=_brief(report),
         headline=_headline(report) + _promises(report),
         notes=report.notes,
         match=matches(report.reference),
@@ -181,6 +183,30 @@ def _headline(report: Report) -> str:
         f"{difference(own.difference)} in accuracy on {own.split} "
         f"({own.difference.samples:,} {own.samples}).{end}"
     )
+
+
+def _brief(report: Report) -> str:
+    """Say without terms of the field what the choice saves and what it may lose."""
+    row = report.choice
+    if row is None or row.versus is None:
+        return ""
+    own = row.versus
+    if own.same:
+        return f"Keep {own.reference}; nothing cheaper in this pool is as accurate."
+    what = "Asking cheaper models first" if len(row.cascade.stages) > 1 else named(row.cascade)
+    cost = f"is {saving(own.saving, 2)} than {own.reference}" if own.saving else "costs nothing"
+    text = f"{what} {cost}, averaged over all {row.task.samples}"
+    gap = own.difference
+    if row.reported.measure != TOP_1.name or not math.isfinite(gap.low):
+        return f"{text}."
+    ends = f"between {_wrong(gap.high)} and {_wrong(gap.low)}"
+    return f"{text}. Of 1,000 answers {_wrong(gap.value)} are wrong, with 95 % certainty {ends}."
+
+
+def _wrong(difference: float) -> str:
+    """Return how many more of 1,000 answers are wrong where accuracy differs so much."""
+    count = round(1000 * difference)
+    return "as many" if not count else f"{abs(count)} {'fewer' if count > 0 else 'more'}"
 
 
 def _promise_section(report: Report) -> Section | None:

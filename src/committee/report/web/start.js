@@ -63,6 +63,11 @@ function start() {
   });
 }
 
+// Paper has no fold to open.
+window.addEventListener("beforeprint", () => {
+  for (const fold of document.querySelectorAll("details.prints")) fold.open = true;
+});
+
 // What the user chose, else what matches the reference, else the last member of the front.
 function firstOf(data) {
   const found = ["chosen", data.reference.match].map((role) => data.points.findIndex((point) => point.role === role));
