@@ -26,7 +26,7 @@ SOURCES := timm==1.0.31 torchvision==0.28.0 \
 # Every extra of pyproject.toml.
 EXTRAS := .[all,torch,timm,torchvision,transformers,export,sklearn,hub,datasets,video,pytorchvideo,serve,grpc,tracing,ray]
 
-.PHONY: fuzz node node-if-there demo imagenet test test-lowest dist test-wheel test-sdist lint bench bench-search \
+.PHONY: fuzz node node-if-there demo imagenet test test-lowest dist test-wheel test-sdist downloads lint bench bench-search \
 	bench-search-large bench-imagenet bench-promises bench-alarms bench-rivals bench-predict bench-import bench-run \
 	bench-export bench-serve bench-ray bench-which-one multiply-adds docs notebooks playground structure format clean
 
@@ -87,6 +87,10 @@ define installed
 	PATH=$(DIST_VENV)/wheel/bin CXX=missing $(DIST_VENV)/wheel/bin/pip install --quiet $(1)
 	$(DIST_VENV)/wheel/bin/pip install --quiet committee pytest hypothesis
 endef
+
+# What each target downloads, for the table of CONTRIBUTING.md.
+downloads: $(UV_VENV)/bin/uv
+	$(if $(PIP_FIND_LINKS),UV_FIND_LINKS=$(PIP_FIND_LINKS)) $(PYTHON) release/downloads.py $(UV_VENV)/bin/uv
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

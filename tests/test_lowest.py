@@ -12,7 +12,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 
 def pinned(text: str, sign: str) -> tuple[str, tuple[int, ...]]:
     """Name and version of a requirement; zeros at the end of a version say nothing."""
-    name, version = re.fullmatch(rf"([\w.-]+)(?:\[.*\])?{sign}([\d.]+)", text).groups()
+    bound = text.partition(";")[0]  # without what says where it is installed
+    name, version = re.fullmatch(rf"([\w.-]+)(?:\[.*\])?{sign}([\d.]+)", bound).groups()
     numbers = [int(number) for number in version.split(".")]
     while numbers[-1] == 0:
         numbers.pop()

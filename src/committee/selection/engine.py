@@ -125,7 +125,8 @@ def search_sequences(
 def _warn_if_plain() -> None:
     """Say once, on standard error unless logging is set up otherwise, that searches are slow."""
     if PLAIN:
-        logging.getLogger("committee").warning("Note: this is committee %s.", PLAIN)
+        remedy = "Install a C++ compiler and install again"
+        logging.getLogger("committee").warning("Note: this is committee %s. %s", PLAIN, remedy)
 
 
 def _part(progress: Progress | None, name: str) -> Callable[[int, int], None] | None:
