@@ -142,10 +142,10 @@ class Replica:
         log = log_line if self._service.log else None
         return make_app(self._serving, self._routes(), log)
 
-    async def reconfigure(self, version: str) -> None:
+    async def reconfigure(self, expected: dict[str, str]) -> None:
         """Load the models; called once by Ray, with the version that is expected."""
         served = await self._serving.swap()
-        if served.version != version:
+        if served.version != expected["version"]:
             raise CascadeError("serve: a replica loads another cascade than the command")
         collect_less()
         self._teller.pending = lambda: self._serving.pending
@@ -314,7 +314,7 @@ def _deploy(
     deployment = serve.deployment(
         name=_DEPLOYMENT,
         ray_actor_options={"num_cpus": cpus, "num_gpus": gpus},
-        user_config=version_of(cascade),
+        user_config={"version": version_of(cascade)},
         # Ray would let batches have no more samples than requests that it lets in, without a word.
         max_ongoing_requests=settings.queue + _SPARE,
         autoscaling_config=AutoscalingConfig(
