@@ -153,6 +153,11 @@ bench-export: $(VENV)/ready
 bench-serve: $(VENV)/ready
 	$(BIN)/python benchmarks/serve.py $(QUICK) $(SOAK)
 
+# A cascade on Ray beside the local runner and one by hand on Ray Data; half an hour, QUICK=--quick is short.
+# Writes benchmarks/results/ray.json and ray.md.
+bench-ray: $(VENV)/ready
+	$(BIN)/python benchmarks/ray_run.py $(QUICK)
+
 # Write docs/multiply_adds.md; conftest lets a torchvision of another build be imported.
 multiply-adds: $(VENV)/ready
 	PYTHONPATH=tests $(BIN)/python -c "import conftest, runpy; \

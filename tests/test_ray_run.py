@@ -369,12 +369,12 @@ def job_of_embedded(batch_size: int) -> Job:
 
 def test_pools_go_by_work_and_leave_room(tmp_path: Path) -> None:
     large = pools_of((1.0, 1.0, 0.02), Cluster("", 4, 64, 8))
-    assert [pool.most for pool in large] == [58, 29, 1]
+    assert [pool.most for pool in large] == [56, 29, 1]
     assert [pool.cpus for pool in large] == [1.0] * 3
     small = pools_of((1.0, 1.0, 0.02), Cluster("", 1, 2, 0))
     assert sum(pool.cpus for pool in small) < 2
     gpus = pools_of((1.0, 1.0), Cluster("", 4, 64, 8), cpus=[4, 2], gpus=[0, 1])
-    assert [(p.most, p.cpus, p.gpus, p.threads) for p in gpus] == [(14, 4, 0, 4), (4, 2, 1, 2)]
+    assert [(p.most, p.cpus, p.gpus, p.threads) for p in gpus] == [(13, 4, 0, 4), (4, 2, 1, 2)]
     assert [p.most for p in pools_of((1, 1), Cluster("", 1, 2, 0), actors=[3, 1])] == [3, 1]
     with pytest.raises(ClusterError, match="each stage takes 2 GPUs, and the cluster has 1"):
         pools_of((1.0, 1.0), Cluster("", 1, 8, 1), gpus=[1, 1])

@@ -22,7 +22,7 @@ _FULL = 4
 # Bytes of prepared samples in one batch.
 _BYTES = 2**26
 # Batches of all samples at the first stage and at later ones, at least: many actors share them.
-_EARLY, _LATE = 64, 16
+_EARLY, _LATE = 32, 16
 # Share of the processors that actors may take; Ray's own work has the rest.
 _SHARE = 0.9
 
@@ -113,9 +113,9 @@ def pools_of(
         room = free / max(own_cpus[stage], 0.01)
         if own_gpus[stage]:
             room = min(room, cluster.gpus / own_gpus[stage])
-        # The first stage reads too, and nobody knows what that costs.
-        share = work[stage] / (sum(work) or 1.0) if stage else 1.0
-        most.append(max(round(room * share), 1))
+        # The first stage reads too, and nobody knows what that costs: it may take what is free.
+        share = room * work[stage] / (sum(work) or 1.0) if stage else room - (stages - 1)
+        most.append(max(round(share), 1))
     pools = tuple(map(Pool, most, own_cpus, own_gpus))
     for what, have, need in (
         ("CPUs", cluster.cpus, sum(pool.cpus for pool in pools)),
