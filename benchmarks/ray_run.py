@@ -33,10 +33,11 @@ from pathlib import Path
 
 import numpy as np
 import psutil
-import ray
 import ray.data
 
 import measured_page
+import ray
+import ray_parts
 from committee.models.inputs import prepared
 from committee.models.load import load_model
 from committee.profile.measure import processor
@@ -281,7 +282,11 @@ def body(found: dict) -> list[str]:
 
 def page(results: dict) -> str:
     title = "A cascade on Ray, beside the local runner and one by hand"
-    return measured_page.markdown(results, title, "make bench-ray", body)
+    whole = measured_page.markdown(results, title, "make bench-ray", body)
+    parts = [f"| {what} | {found:.2f} |" for what, found in results.get("parts", {}).items()]
+    if not parts:
+        return whole
+    return "\n".join([whole, "## Parts of a job", "", "| part | |", "|---|---|", *parts, ""])
 
 
 def start_of_ray(rounds: int) -> list[float]:
@@ -330,6 +335,13 @@ def main() -> None:
             cascade = world.known(world.chosen)
             job = job_of(LoadedCascade(cascade), Source(spec, cascade.classes), world.batch)
             case = Case(job, count, world.batch)
+            if name == "fashion":
+                few = 2_000 if args.quick else 10_000
+                results["parts"] = {
+                    **ray_parts.driver(Path(work)),
+                    **ray_parts.photographs((args.data or DATA) / "imagenet_sample"),
+                    **ray_parts.batches(job, few),
+                }
             results["pools"][name] = {
                 "what": world.what,
                 "samples": count,

@@ -18,7 +18,7 @@ from PIL import Image
 
 import record_world
 import small_world
-from committee.cli import main
+from committee.cli import command, main
 from committee.errors import (
     ChangedError,
     ClusterError,
@@ -33,7 +33,7 @@ from committee.run.offline import run_into
 from committee.run.results import Result, read_results
 from committee.run.runner import Runner, cumulative_costs
 from committee.scale.blocks import FAILED, WAITING, Block, Layout
-from committee.scale.cluster import Cluster
+from committee.scale.cluster import OLDEST, Cluster
 from committee.scale.parts import SETTINGS, Parts
 from committee.scale.plan import groups_of, part_size, pools_of, reach_of
 from committee.scale.run import job_of, results_table, run_into_parts
@@ -100,7 +100,7 @@ def world(tmp_path: Path) -> tuple[Path, Path, list[str]]:
     return cascade, write_images(tmp_path / "images"), code_of(pool)
 
 
-def job(cascade: Path, data: Path, code: Sequence[str], batch_size: int) -> Job:
+def job(cascade: Path, data: Path | str, code: Sequence[str], batch_size: int) -> Job:
     from committee.run.open import open_cascade
 
     loaded = open_cascade(cascade)
@@ -211,6 +211,32 @@ def test_decisions_are_decided_too(tmp_path: Path) -> None:
     cascade.save(tmp_path / "c.json")
     made = job(tmp_path / "c.json", small_world.write_npz(tmp_path / "d.npz", 90), code, 8)
     same(results_of(made, through(made, 90, (8, 32))), local_results(made, tmp_path / "h.csv"))
+
+
+def test_images_behind_an_address_are_those_of_a_folder(
+    world: tuple[Path, Path, list[str]], tmp_path: Path
+) -> None:
+    cascade, folder, code = world
+    (folder / "cat" / ".hidden.png").touch()
+    (folder / "notes.txt").touch()
+    here, there = (job(cascade, data, code, 8) for data in (folder, f"file://{folder}"))
+    ours = results_of(there, through(there, COUNT, (32, 32, 64)))
+    assert ours == results_of(here, through(here, COUNT, (32, 32, 64)))
+    models = list(there.specs.values())
+    rows = np.arange(3)
+    opened = [each.source.open(models) for each in (here, there)]
+    assert opened[0].digests(rows).tolist() == opened[1].digests(rows).tolist()
+    some = replace(there.source, rows="0:10", fraction="0.5").open(models)
+    assert len(some.samples) == 5
+    for spec, told in (
+        (f"file://{tmp_path}/none", "cannot be read"),
+        ("nosuch://bucket/images", "neither pyarrow nor fsspec"),
+    ):
+        with pytest.raises(DataError, match=told):
+            replace(there.source, spec=spec).open(models)
+    records = read_pool_file(record_world.write_pool(tmp_path)).models
+    with pytest.raises(DataError, match="of addresses only folders of images are read"):
+        replace(there.source).open(list(records))
 
 
 def test_a_model_that_always_fails_ends_the_work(tmp_path: Path) -> None:
@@ -469,7 +495,7 @@ DRIVER = """
 import sys
 from committee.scale import plan
 plan._PART = 64
-from committee.cli import main
+from committee.cli import command, main
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -558,3 +584,27 @@ def test_what_a_worker_lacks_is_one_line(
     assert "No module named 'only_here'" in error
     assert "on node" in error
     assert error.count("\n") == 1
+
+
+def test_the_job_of_the_example_is_one_that_can_run() -> None:
+    yaml = pytest.importorskip("yaml", reason="needs PyYAML, to read the file")
+    folder = Path(__file__).parent.parent / "examples" / "ray"
+    made = yaml.safe_load((folder / "rayjob.yaml").read_text())
+    assert (made["apiVersion"], made["kind"]) == ("ray.io/v1", "RayJob")
+    cluster = made["spec"]["rayClusterSpec"]
+    assert tuple(map(int, cluster["rayVersion"].split(".")))[:2] >= OLDEST
+    groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+    images = {
+        container["image"]
+        for each in groups
+        for container in each["template"]["spec"]["containers"]
+    }
+    assert len(images) == 1
+    words = made["spec"]["entrypoint"].split()
+    assert words[:2] == ["committee", "run"]
+    known = {name for parameter in command("run").params for name in parameter.opts}
+    assert {word for word in words if word.startswith("--")} <= known
+    mounted = {
+        each["mountPath"] for each in groups[0]["template"]["spec"]["containers"][0]["volumeMounts"]
+    }
+    assert all(word.startswith(tuple(mounted)) for word in words if word.startswith("/"))

@@ -192,18 +192,30 @@ def open_folder(
     A slash in the name of a class is an underscore in its folder's, and the classes of ImageNet may
     be folders of WordNet ids. Notes of the samples count the files that are skipped.
     """
-    contents = walk(root, kind.endings)
+    samples = samples_in(str(root), walk(root, kind.endings), split, classes, kind, labels)
+    return kind.open(root, samples)
+
+
+def samples_in(
+    where: str,
+    contents: Walk,
+    split: str,
+    classes: Sequence[str],
+    kind: FileKind = IMAGES,
+    labels: LabelMode = "must fit",
+) -> Samples:
+    """Return the samples that a folder holds, with the names of its folders as labels."""
     ids = tuple(sorted(contents.names))
     if not ids:
         others = "".join(f"; {note}" for note in contents.notes)
         raise DataError(
-            f"{root}: no {kind.word} in it or its folders{_endings_text(kind.endings)}{others}"
+            f"{where}: no {kind.word} in it or its folders{_endings_text(kind.endings)}{others}"
         )
     samples = Samples(ids, None, tuple(classes), split, notes=contents.notes)
     folders = [name.partition("/")[0] if "/" in name else "" for name in ids]
     if any(folders):
-        samples = labelled(samples, labels, lambda: _labels(root, samples, folders, kind.word))
-    return kind.open(root, samples)
+        samples = labelled(samples, labels, lambda: _labels(where, samples, folders, kind.word))
+    return samples
 
 
 def _endings_text(endings: frozenset[str] | None) -> str:
@@ -213,7 +225,7 @@ def _endings_text(endings: frozenset[str] | None) -> str:
     return f" ({', '.join(usual)} and {len(endings) - len(usual)} other endings)"
 
 
-def _labels(root: Path, samples: Samples, folders: Sequence[str], word: str) -> Array:
+def _labels(root: str, samples: Samples, folders: Sequence[str], word: str) -> Array:
     if not all(folders):
         raise MisalignedError(
             f"{root}: '{printable(samples.ids[folders.index('')])}' is in no folder of a class, "
@@ -226,7 +238,7 @@ def _labels(root: Path, samples: Samples, folders: Sequence[str], word: str) -> 
             f"{root}: the folders are labels, but nothing says which output is which. "
             f"{_how_to_name(names)}"
         )
-    rows = class_rows(str(root), names, samples.classes, "folders")
+    rows = class_rows(root, names, samples.classes, "folders")
     index = dict(zip(names, rows.tolist(), strict=True))
     return np.array([index[folder] for folder in folders], np.int64)
 
