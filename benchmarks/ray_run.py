@@ -2,7 +2,7 @@
 
     python benchmarks/ray_run.py [--pools fashion,cifar,lite] [--rounds 3] [--quick]
 
-The pools of benchmarks/run.py: 100,000 small images (the embedded ones, repeated), 4,000 of
+The pools of benchmarks/run.py: 100,000 small images (the embedded ones, repeated), 20,000 of
 CIFAR-10, and photographs as JPEG files. Three ways write parquet, with models on onnxruntime, and
 are run in turns:
 
@@ -322,7 +322,7 @@ def main() -> None:
         },
         "pools": {},
     }
-    counts = {"fashion": 100_000, "cifar": 4_000, "lite": 400}
+    counts = {"fashion": 100_000, "cifar": 20_000, "lite": 400}
     with tempfile.TemporaryDirectory() as work:
         for name in args.pools.split(","):
             print(name, flush=True)

@@ -484,8 +484,8 @@ def test_rows_are_those_of_one_machine(
 def test_a_worker_that_is_killed_loses_nothing(
     tmp_path: Path, ray_address: str, small_parts: None
 ) -> None:
-    world = world_that(tmp_path, DIES)
-    assert main(words(world, tmp_path / "there", *on_ray(ray_address))) == 0
+    world, room = world_that(tmp_path, DIES), ["--actors", "1", "--cpus", "0.5,0.25", "--gpus", "0"]
+    assert main(words(world, tmp_path / "there", *on_ray(ray_address), *room)) == 0
     assert (tmp_path / "mark").exists()
     assert main(words(world, tmp_path / "here.parquet")) == 0
     same(read_results(tmp_path / "there"), read_results(tmp_path / "here.parquet"))
@@ -594,17 +594,11 @@ def test_the_job_of_the_example_is_one_that_can_run() -> None:
     cluster = made["spec"]["rayClusterSpec"]
     assert tuple(map(int, cluster["rayVersion"].split(".")))[:2] >= OLDEST
     groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
-    images = {
-        container["image"]
-        for each in groups
-        for container in each["template"]["spec"]["containers"]
-    }
-    assert len(images) == 1
+    (head, *workers) = [each["template"]["spec"]["containers"][0] for each in groups]
+    assert {each["image"] for each in workers} == {head["image"]}
     words = made["spec"]["entrypoint"].split()
     assert words[:2] == ["committee", "run"]
     known = {name for parameter in command("run").params for name in parameter.opts}
     assert {word for word in words if word.startswith("--")} <= known
-    mounted = {
-        each["mountPath"] for each in groups[0]["template"]["spec"]["containers"][0]["volumeMounts"]
-    }
+    mounted = {each["mountPath"] for each in head["volumeMounts"]}
     assert all(word.startswith(tuple(mounted)) for word in words if word.startswith("/"))
