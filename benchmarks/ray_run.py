@@ -322,7 +322,7 @@ def main() -> None:
         },
         "pools": {},
     }
-    counts = {"fashion": 100_000, "cifar": 20_000, "lite": 400}
+    counts = {"fashion": 100_000, "cifar": 20_000, "lite": 600}
     with tempfile.TemporaryDirectory() as work:
         for name in args.pools.split(","):
             print(name, flush=True)

@@ -376,7 +376,7 @@ def test_batches_grow_by_what_reaches_a_stage_and_fit_one_another(tmp_path: Path
     assert groups[2] >= 4 * 32 / 0.05 / 2
     for small, large in zip(groups, (*groups[1:], size), strict=True):
         assert large % small == 0
-    assert groups_of(made, (1.0, 0.2, 0.05), 100) == (32, 32, 32)
+    assert groups_of(made, (1.0, 0.2, 0.05), 100) == (512, 512, 512)
     assert groups_of(made, (1.0, 0.0, 0.0), 10**9)[2] == size
 
 

@@ -222,7 +222,7 @@ def _told(error: BaseException) -> CommitteeError | None:
     found = next((each for each in chain if isinstance(each, ray.RayError)), None)
     if found is None:
         return None
-    if isinstance(found, ray.OutOfMemoryError) or "OutOfMemory" in str(found):
+    if isinstance(found, ray.OutOfMemoryError) or "low on memory" in str(found):
         return ClusterError(
             "--on ray: a worker was ended because its node ran out of memory. Let fewer models "
             "share a node (--actors), take smaller batches (--batch-size), or larger nodes. "

@@ -23,6 +23,8 @@ _FULL = 4
 _BYTES = 2**26
 # Batches of all samples at the first stage and at later ones, at least: many actors share them.
 _EARLY, _LATE = 32, 16
+# Samples of a batch at least, if memory allows: Ray takes some ten milliseconds for each.
+_LEAST = 512
 # Share of the processors that actors may take; Ray's own work has the rest.
 _SHARE = 0.9
 
@@ -75,7 +77,8 @@ def groups_of(job: Job, reach: Sequence[float], count: int) -> tuple[int, ...]:
     most = part_size(size) // size
     for stage, share in enumerate(np.maximum(reach, 1e-6).tolist()):
         batches = _BYTES / (share * size * bytes_of(job.recipes(stage)))
-        batches = min(batches, count / size / (_LATE if stage else _EARLY))
+        many = max(count / (_LATE if stage else _EARLY), _LEAST) / size
+        batches = min(batches, many)
         batches = min(batches, _FULL / share) if stage else batches
         groups.append(max(size * min(_power_of_two(batches), most), groups[-1]))
     return tuple(groups[1:])
