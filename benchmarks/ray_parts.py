@@ -67,16 +67,20 @@ def batches(job, count: int) -> dict[str, float]:
     """
     stages = len(job.cascade.stages)
     pools = (Pool(1, 0.5, 0.0),) * stages
-    taken = {}
+    taken, used = {}, {}
     with connect():
         for size in (32, 1024):
             plan = Plan((size,) * stages, pools)
-            first = time.perf_counter()
+            first, own = time.perf_counter(), time.process_time()
             blocks = decided(replace(job, batch_size=32), plan, [(0, count)])
             for _ in islice(blocks, 1):  # actors have started
-                first = time.perf_counter()
+                first, own = time.perf_counter(), time.process_time()
             for _ in blocks:
                 pass
             taken[size] = time.perf_counter() - first
+            used[size] = time.process_time() - own
     more = stages * (count / 32 - count / 1024)
-    return {"a batch of a stage, ms": 1000 * (taken[32] - taken[1024]) / more}
+    return {
+        "a batch of a stage, ms": 1000 * (taken[32] - taken[1024]) / more,
+        "of it processor time of the driver, ms": 1000 * (used[32] - used[1024]) / more,
+    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -19,12 +20,14 @@ from committee.scale.stage import Job
 _PART = 2**14
 # Forward passes that the samples that wait in one batch should fill.
 _FULL = 4
-# Bytes of prepared samples in one batch.
-_BYTES = 2**26
+# Bytes of prepared samples that one batch carries.
+_BYTES = 2**28
 # Batches of all samples at the first stage and at later ones, at least: many actors share them.
 _EARLY, _LATE = 32, 16
-# Samples of a batch at least, if memory allows: Ray takes some ten milliseconds for each.
-_LEAST = 512
+# Samples of a batch at least, or bytes: Ray takes some ten milliseconds for each batch.
+_LEAST, _SMALL = 512, 2**26
+# At the first stage at most, so that what died is soon done again.
+_FIRST = 2048
 # Share of the processors that actors may take; Ray's own work has the rest.
 _SHARE = 0.9
 
@@ -70,18 +73,26 @@ def part_size(batch_size: int) -> int:
 def groups_of(job: Job, reach: Sequence[float], count: int) -> tuple[int, ...]:
     """Return how many samples make a batch at each stage, for ``count`` samples.
 
-    Few enough to keep many actors busy and to fit into memory; at a later stage enough for those
-    that reach it, a share of each stage, to fill several forward passes.
+    Few enough to keep many actors busy, and so that what they carry fits into memory; at a later
+    stage enough for those that reach it, a share of each stage, to fill several forward passes.
     """
     size, groups = job.batch_size, [job.batch_size]
-    most = part_size(size) // size
-    for stage, share in enumerate(np.maximum(reach, 1e-6).tolist()):
-        batches = _BYTES / (share * size * bytes_of(job.recipes(stage)))
-        many = max(count / (_LATE if stage else _EARLY), _LEAST) / size
-        batches = min(batches, many)
-        batches = min(batches, _FULL / share) if stage else batches
-        groups.append(max(size * min(_power_of_two(batches), most), groups[-1]))
+    shares = [*np.maximum(reach, 1e-6).tolist(), 0.0]
+    carried = [shares[stage] * _carried(job, stage) for stage in range(len(shares))]
+    for stage, own in enumerate(pairwise(carried)):
+        # Inputs that are small are of models that are fast.
+        least = min(_LEAST, _SMALL / bytes_of(job.recipes(stage)))
+        samples = max(count / (_LATE if stage else _EARLY), least)
+        samples = min(samples, _BYTES / max(*own, 1e-9))
+        samples = min(samples, _FULL * size / shares[stage] if stage else _FIRST)
+        samples = min(samples, part_size(size))
+        groups.append(max(size * _power_of_two(samples / size), groups[-1]))
     return tuple(groups[1:])
+
+
+def _carried(job: Job, stage: int) -> int:
+    """Return the bytes of what a sample that waits at a stage was prepared to."""
+    return sum(bytes_of([recipe]) for recipe in job.layout(stage).recipes)
 
 
 def _power_of_two(number: float) -> int:
