@@ -537,8 +537,9 @@ def test_a_node_that_dies_loses_nothing(tmp_path: Path) -> None:
 
     world, out = world_that(tmp_path, SLOW, 600), tmp_path / "there"
     quick = {"health_check_period_ms": 300, "health_check_failure_threshold": 3}
-    with nodes(1, **quick) as cluster:
-        lost = cluster.add_node(num_cpus=1, object_store_memory=2**27)
+    # What is left has room for an actor of each stage.
+    with nodes(1, cpus=2, **quick) as cluster:
+        lost = cluster.add_node(num_cpus=2, object_store_memory=2**27)
         with driver(words(world, out, *on_ray(cluster.address))) as running:
             wait_for(lambda: len(list(out.glob("*.parquet"))) >= 2)
             cluster.remove_node(lost, allow_graceful=False)
