@@ -589,7 +589,7 @@ def test_what_a_worker_lacks_is_one_line(
 
 def test_the_job_of_the_example_is_one_that_can_run() -> None:
     yaml = pytest.importorskip("yaml", reason="needs PyYAML, to read the file")
-    folder = Path(__file__).parent.parent / "examples" / "ray"
+    folder = Path(__file__).parent.parent / "examples" / "kuberay"
     made = yaml.safe_load((folder / "rayjob.yaml").read_text())
     assert (made["apiVersion"], made["kind"]) == ("ray.io/v1", "RayJob")
     cluster = made["spec"]["rayClusterSpec"]
