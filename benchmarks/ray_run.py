@@ -33,10 +33,10 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+import ray
 import ray.data
 
 import measured_page
-import ray
 import ray_parts
 from committee.models.inputs import prepared
 from committee.models.load import load_model
