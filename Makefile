@@ -153,18 +153,15 @@ bench-export: $(VENV)/ready
 bench-serve: $(VENV)/ready
 	$(BIN)/python benchmarks/serve.py $(QUICK) $(SOAK)
 
-# A cascade on Ray beside the local runner and one by hand on Ray Data; half an hour, QUICK=--quick is short.
-# Writes benchmarks/results/ray.json and ray.md.
-bench-ray: $(VENV)/ready
-	$(BIN)/python benchmarks/ray_run.py $(QUICK)
-
 # Write docs/multiply_adds.md; conftest lets a torchvision of another build be imported.
 multiply-adds: $(VENV)/ready
 	PYTHONPATH=tests $(BIN)/python -c "import conftest, runpy; \
 		runpy.run_path('benchmarks/multiply_adds.py', run_name='__main__')"
 
-# Ray: serving there beside one process and a deployment a stage. Writes benchmarks/results/ray_serve.json and .md.
+# Ray: running there beside the local runner and by hand on Ray Data, half an hour; serving there beside one process
+# and a deployment a stage. Writes benchmarks/results/ray.json and .md, ray_serve.json and .md.
 bench-ray: $(VENV)/ready
+	$(BIN)/python benchmarks/ray_run.py $(QUICK)
 	$(BIN)/python benchmarks/ray_serve.py $(QUICK)
 
 # The site: docs/cli.md and docs/formats.md anew, then every page; a warning is an error. Open site/html/index.html.
