@@ -163,6 +163,7 @@ multiply-adds: $(VENV)/ready
 bench-ray: $(VENV)/ready
 	$(BIN)/python benchmarks/ray_run.py $(QUICK)
 	$(BIN)/python benchmarks/ray_serve.py $(QUICK)
+	$(BIN)/python benchmarks/ray_search.py --out benchmarks/results/ray_search.json
 
 # The site: docs/cli.md and docs/formats.md anew, then every page; a warning is an error. Open site/html/index.html.
 docs: $(DOCS_VENV)/ready
