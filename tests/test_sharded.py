@@ -95,7 +95,7 @@ def test_what_needs_rows_is_refused():
         lambda: shards.rows(slice(3), "val"),
         lambda: evaluate(Cascade.of(pool.names[:1]), shards, metric=BALANCED),
     ):
-        with pytest.raises(errors.CascadeError, match="in shards, of which only counts are known"):
+        with pytest.raises(errors.CascadeError, match="of shards only counts are known"):
             asks()
     with pytest.raises(errors.TooLargeError, match="counts of 4 sequences"):
         search(shards, max_memory=1e3)

@@ -12,8 +12,14 @@ import numpy as np
 import pytest
 
 from committee import Pool, evaluate, search
+from committee.certificates.certificate import chosen_by
 from committee.cli import main
-from committee.errors import CommitteeError
+from committee.errors import ChangedError, CommitteeError, MisalignedError
+from committee.pool.pool_model import PoolModel
+from committee.pool.samples import Samples
+from committee.rule.outputs import Outputs
+from committee.spec.model import ModelSpec
+from committee.spec.preprocessing import Preprocessing
 from committee.store.import_predictions import write_pool
 from committee.store.shards import in_ranges, open_shards
 from shard_world import COSTS, decisions, write_shards
@@ -107,6 +113,8 @@ def without_b(root: Path) -> None:
         (changed(classes=list("vwxyz")), "the same classes: 'v', 'w'"),
         (changed(costs={**COSTS, "a": np.arange(100.0)}), "costs of 'a' differ by sample"),
         (changed(split="other"), "0003: no split 'val'"),
+        (changed(families={"a": "net"}), "the same families: 'a net'"),
+        (lambda root: (root / "0003" / "store.json").unlink(), "0003: has 'val' and no store.json"),
         (lambda root: shutil.copytree(root / "0001", root / "0005"), "holds the same as"),
     ],
 )
@@ -117,3 +125,49 @@ def test_a_shard_that_does_not_fit_is_named_in_one_line(folder, tmp_path, change
         open_shards(copy, "val")
     assert "\n" not in str(error.value)
     assert "000" in str(error.value)
+
+
+def loadable(seed: int, **facts: Any) -> Pool:
+    """Outputs of a model that can be loaded, of which ``facts`` are known."""
+    known = {"fingerprint": "0" * 16, "preprocessing": Preprocessing((28, 28)), **facts}
+    spec = ModelSpec("net", "onnx:/net.onnx", **known)
+    outputs = np.random.default_rng(seed).normal(size=(20, 3)).astype(np.float32)
+    samples = Samples.of(np.arange(20) % 3, [f"s{seed}-{row}" for row in range(20)])
+    return Pool(samples, {"net": PoolModel(spec, Outputs("logits", outputs))})
+
+
+@pytest.mark.parametrize(
+    ("facts", "told"),
+    [
+        ({"fingerprint": "1" * 16}, "weights"),
+        ({"preprocessing": Preprocessing((14, 14))}, "preprocessing"),
+    ],
+)
+def test_shards_of_other_weights_or_preprocessing_are_refused(tmp_path, facts, told):
+    write_pool(tmp_path / "0", loadable(0))
+    write_pool(tmp_path / "1", loadable(1, **facts))
+    with pytest.raises(MisalignedError, match=f"the same {told}"):
+        open_shards(tmp_path, "val")
+
+
+@pytest.mark.parametrize("name", ["{}", "s{}"])
+def test_samples_that_chose_cannot_certify_however_they_are_divided(tmp_path, name):
+    pool = decisions(700, ids=[name.format(row) for row in range(700)])
+    first = open_shards(write_shards(tmp_path / "first", pool, [100, 300]), "val")
+    chosen = search(first).matching("c", 0.05).cascade
+    second = open_shards(write_shards(tmp_path / "second", pool, [50]), "val")
+    for own in (first, second, pool, pool.rows(slice(None, None, -1), "val")):
+        assert chosen_by(chosen, own) == "these samples chose the cascade"
+    assert not chosen_by(chosen, decisions(700, seed=4))
+
+
+def test_a_store_that_was_replaced_is_read_anew_and_not_in_the_middle(tmp_path):
+    write_shards(tmp_path / "root", decisions(300), [100])
+    before = open_shards(tmp_path / "root", "val")
+    assert sum(before.each(len)) == 300
+    shutil.rmtree(tmp_path / "root" / "0001")
+    write_pool(tmp_path / "root" / "0001", decisions(50, seed=5))
+    with pytest.raises(ChangedError, match="0001/val: changed while"):
+        list(before.each(len))
+    after = open_shards(tmp_path / "root", "val")
+    assert (len(after), sum(after.each(len))) == (150, 150)

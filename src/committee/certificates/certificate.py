@@ -22,12 +22,13 @@ from committee.certificates.exact_tests import (
 from committee.certificates.figures import certificate_figures, level_text
 from committee.certificates.verdict import Verdict
 from committee.errors import CascadeError, CommitteeError, MisalignedError
-from committee.pool.comparison import identity_of
+from committee.pool.comparison import identity_of, sum_of, summed_identity
 from committee.pool.costs import SampleCost
 from committee.pool.evaluate import exits_of, measure_of, source_of, stage_costs, stored_decisions
 from committee.pool.metrics import TOP_1, Metric
 from committee.pool.outcomes import refuse_outcomes
 from committee.pool.pool import Pool
+from committee.pool.samples import CountedSamples
 from committee.reading import plain
 from committee.rule.cascade import Cascade
 from committee.rule.certificate import CertificateRecord
@@ -286,7 +287,11 @@ def checked_on(cascade: Cascade, pool: Pool, metric: Metric | None = None) -> Ch
 def identities(cascade: Cascade, pool: Pool) -> set[str]:
     """Return every fingerprint by which a cascade may know the samples of a pool."""
     alone = (identity_of(pool, [name]) for name in cascade.calibrations)
-    return {identity_of(pool, cascade.names), *alone}
+    known = {identity_of(pool, cascade.names), *alone}
+    # A folder of stores knows its samples by their sum, however they are divided.
+    if isinstance(pool.samples, CountedSamples) or not pool.keeps_outputs:
+        return known
+    return {*known, summed_identity(sum_of(pool))}
 
 
 def seen_as(cascade: Cascade, identities: Collection[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -34,6 +35,28 @@ def identity_of(pool: Pool, names: Iterable[str]) -> str:
         if name not in pool.models:
             raise UnknownNameError.of("pool", "model", name, pool.models)
     return fingerprint(pool.models[name].fingerprint for name in names)
+
+
+def sum_of(pool: Pool) -> Array:
+    """Return three numbers for the set of a pool's samples; they add up over parts of it.
+
+    They are made of contents where these are known, otherwise of ids. Ids that are numbers may only
+    count, and then they are made of outputs.
+    """
+    own = pool.samples
+    if own.content is not None:
+        each = own.content
+    elif all(map(str.isdigit, own.ids)):
+        each = _digests_of(pool.models.values(), len(pool))
+    else:
+        names = (zlib.crc32(name.encode(errors="surrogatepass")) for name in own.ids)
+        each = np.fromiter(names, np.uint64, len(own))
+    return np.array([len(own), each.sum(), (each * each).sum()], np.uint64)
+
+
+def summed_identity(total: Array) -> str:
+    """Return a fingerprint of the set of samples of which :func:`sum_of` told the numbers."""
+    return fingerprint(map(str, total.tolist()))
 
 
 def shared_samples(pool: Pool, other: Pool) -> Shared:

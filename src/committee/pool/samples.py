@@ -218,7 +218,7 @@ class CountedSamples(Samples):
 
     Args:
         count: How many there are.
-        contents: A fingerprint of what they are, in order.
+        contents: A fingerprint of the set of them.
     """
 
     count: int = field(kw_only=True)
@@ -242,5 +242,5 @@ class CountedSamples(Samples):
 
     @property
     def labels_fingerprint(self) -> str:
-        """See :class:`Samples`."""
-        return "" if self.labels is None else self.contents
+        """See :class:`Samples`; unknown."""
+        return ""

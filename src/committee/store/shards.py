@@ -15,13 +15,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from committee.errors import CostError, MisalignedError, StoreError
+from committee.arrays import Array
+from committee.errors import ChangedError, CostError, MisalignedError, StoreError
+from committee.pool.comparison import sum_of, summed_identity
 from committee.pool.layout import Layout
 from committee.pool.pool import Pool
 from committee.pool.pool_model import PoolModel
 from committee.pool.samples import CountedSamples, fingerprint
 from committee.pool.sharded import Runs, ShardedPool
 from committee.rule.outputs import Kind
+from committee.spec.model import KnownModel, ModelSpec
 from committee.spec.task import Task
 from committee.store.entry import read_manifest
 from committee.store.reader import outputs_in
@@ -50,6 +53,7 @@ def open_shards(folder: Path, split: str, run: Runs[Any] = map) -> ShardedPool:
         MisalignedError: If stores differ in models, classes, labels, kind of outputs or costs.
         CostError: If costs differ by sample.
     """
+    _refuse_unfinished(folder, split)
     places = tuple(str(each.parent / split) for each in sorted(folder.glob(f"*/{_INDEX}")))
     facts: list[_Facts] = list(run(_facts, places))
     for place, own in zip(places, facts, strict=True):
@@ -61,11 +65,12 @@ def open_shards(folder: Path, split: str, run: Runs[Any] = map) -> ShardedPool:
         broken=tuple(each for own in facts for each in own.samples.broken),
         notes=tuple(dict.fromkeys(note for own in facts for note in own.samples.notes)),
         count=sum(own.samples.count for own in facts),
-        contents=fingerprint(sorted(own.samples.contents for own in facts)),
+        contents=summed_identity(np.stack([own.total for own in facts]).sum(axis=0)),
     )
+    known = tuple((place, own.state) for place, own in zip(places, facts, strict=True))
     return ShardedPool(
         samples, first.models, first.layout, first.task,
-        places=places, open_shard=_open, run=run,
+        places=known, open_shard=_open, run=run,
     )  # fmt: skip
 
 
@@ -85,18 +90,34 @@ def in_ranges(pool: Pool, folder: Path, run: Runs[Any], rows: int = _ROWS) -> Sh
 
 
 class _Facts(NamedTuple):
-    """What a shard has, without its outputs, labels and ids."""
+    """What a shard has, without its outputs, labels and ids.
+
+    ``total`` adds up over shards to what identifies all samples; ``state`` changes when anything in
+    the shard does.
+    """
 
     samples: CountedSamples
     models: dict[str, PoolModel]
     layout: Layout
     task: Task
+    total: Array
+    state: str
 
 
 def _facts(place: str) -> _Facts:
-    own = _checked(place).facts
+    own = _checked(place, _stamp(place)).facts
     labels = None if own.samples.labels is None else own.samples.labels[:0]
-    return _Facts(replace(own.samples, labels=labels), own.models, own.layout, own.task)
+    return own._replace(samples=replace(own.samples, labels=labels))
+
+
+def _refuse_unfinished(folder: Path, split: str) -> None:
+    """Refuse folders that have the split, and lack what a store has."""
+    for each in sorted(folder.glob(f"*/{split}")):
+        if each.is_dir() and not (each.parent / _INDEX).exists():
+            raise StoreError(
+                f"{each.parent}: has {split!r} and no {_INDEX}, so it is damaged or being written. "
+                "Finish it, predict or import it again, or move it away"
+            )
 
 
 def _check_alike(first: str, known: _Facts, place: str, own: _Facts) -> None:
@@ -113,6 +134,10 @@ def _check_alike(first: str, known: _Facts, place: str, own: _Facts) -> None:
 # What must be the same in all shards, as texts.
 _ALIKE: dict[str, Callable[[_Facts], list[str]]] = {
     "models": lambda own: list(own.models),
+    "weights": lambda own: [f"{n} {_weights(m.spec)}" for n, m in own.models.items()],
+    "preprocessing": lambda own: [f"{n} {_prepared(m.spec)}" for n, m in own.models.items()],
+    "families": lambda own: [f"{n} {m.spec.family or 'none'}" for n, m in own.models.items()],
+    "bounds of values": lambda own: [f"{n} {_bounds(m.spec)}" for n, m in own.models.items()],
     "classes": lambda own: list(own.samples.classes),
     "kind of outputs": lambda own: [f"{n} {m.kind}" for n, m in own.models.items()],
     "number of outputs": lambda own: [f"{n} {m.width}" for n, m in own.models.items()],
@@ -123,6 +148,19 @@ _ALIKE: dict[str, Callable[[_Facts], list[str]]] = {
         for cost in model.spec.costs
     ],
 }
+
+
+def _weights(spec: KnownModel) -> str:
+    # The fingerprint of an imported model is that of its outputs.
+    return spec.fingerprint if isinstance(spec, ModelSpec) else "imported"
+
+
+def _prepared(spec: KnownModel) -> str:
+    return str(spec.preprocessing) if isinstance(spec, ModelSpec) else "unknown"
+
+
+def _bounds(spec: KnownModel) -> str:
+    return "none" if isinstance(spec, ModelSpec) else str(spec.bounds)
 
 
 def _refuse_twice(places: Sequence[str], facts: Sequence[_Facts]) -> None:
@@ -141,8 +179,15 @@ class _Shard:
     kind: Kind
 
 
+def _stamp(folder: str | Path) -> tuple[tuple[str, int, int], ...]:
+    """Return what changes when a file of a split, or of its store, is written."""
+    own = Path(folder)
+    files = ((each.name, each.stat()) for each in (own.parent / _INDEX, *sorted(own.glob("*"))))
+    return tuple((name, known.st_mtime_ns, known.st_size) for name, known in files)
+
+
 @cache
-def _checked(place: str) -> _Shard:
+def _checked(place: str, stamp: object) -> _Shard:
     """Return what a shard has, whose chunks were compared with their checksums."""
     folder, pool = Path(place), Pool.load(place)
     own = pool.samples
@@ -158,19 +203,23 @@ def _checked(place: str) -> _Shard:
     if labels is not None:
         labels = labels.astype(np.min_scalar_type(int(labels.max(initial=0))))
     known = b"" if labels is None else labels.tobytes()
+    total = sum_of(pool)
     samples = CountedSamples(
         (), labels, own.classes, own.split, own.labelled_by, own.rule, own.broken,
-        notes=own.notes, count=len(own),
-        contents=fingerprint([own.ids_fingerprint, str(zlib.crc32(known)), *checksums]),
+        notes=own.notes, count=len(own), contents=summed_identity(total),
     )  # fmt: skip
+    state = fingerprint([own.ids_fingerprint, str(zlib.crc32(known)), *checksums])
     models = {name: model.rows(np.arange(0)) for name, model in pool.models.items()}
-    return _Shard(_Facts(samples, models, pool.layout, pool.task), pool.kind)
+    return _Shard(_Facts(samples, models, pool.layout, pool.task, total, state), pool.kind)
 
 
-def _open(place: str) -> Pool:
+def _open(known: tuple[str, str]) -> Pool:
     """Return a shard with its outputs mapped from disk; a process checks it once."""
-    shard = _checked(place)
+    place, state = known
+    shard = _checked(place, _stamp(place))
     own = shard.facts
+    if own.state != state:
+        raise ChangedError(f"{place}: changed while its samples were counted. Run it again")
     labels = own.samples.labels
     samples = replace(own.samples, labels=None if labels is None else labels.astype(np.int64))
     models = {}
@@ -181,10 +230,12 @@ def _open(place: str) -> Pool:
 
 
 # Ranges of one store follow one another.
-_loaded = lru_cache(maxsize=1)(Pool.load)
+@lru_cache(maxsize=1)
+def _loaded(folder: str, stamp: object) -> Pool:
+    return Pool.load(folder)
 
 
 def _open_range(place: tuple[str, int, int]) -> Pool:
     folder, start, stop = place
-    pool = _loaded(folder)
+    pool = _loaded(folder, _stamp(folder))
     return pool.rows(slice(start, stop), pool.samples.split)
