@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -332,3 +334,25 @@ def test_a_port_that_is_taken_is_named(server: Server) -> None:
 
     with pytest.raises(CascadeError, match=f"port {server.port}: cannot listen there by gRPC"):
         asyncio.run(second())
+
+
+def test_nothing_comes_before_the_message_that_a_port_is_taken() -> None:
+    code = """
+import asyncio, socket
+from committee.serve.grpc import grpc_server
+from committee.serve.served import Serving
+from committee.serve.settings import Settings
+
+async def main(port):
+    async with grpc_server(Serving(None, Settings(grpc_port=port))):
+        pass
+
+with socket.create_server(("127.0.0.1", 0)) as taken:
+    try:
+        asyncio.run(main(taken.getsockname()[1]))
+    except Exception as error:
+        print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "cannot listen there by gRPC" in done.stdout
+    assert done.stderr == ""

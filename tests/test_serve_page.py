@@ -147,7 +147,7 @@ def test_alarms_are_shown(browser: Any, folder: Path) -> None:
         )
 
     with served(expecting, Observing()) as address, opened(browser, address) as page:
-        page.get_by_text("No alarm; ").wait_for()
+        page.get_by_text("No sample was looked at yet; ").wait_for()
         for seed in range(4):
             tensor = {"name": "images", "datatype": "UINT8", "shape": [500, 4, 4]}
             tensor["data"] = images(500, seed).ravel().tolist()

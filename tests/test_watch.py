@@ -200,8 +200,15 @@ def test_a_folder_of_parts_is_read_as_one_file(world, capsys, tmp_path):
 
 
 def test_few_samples(world, capsys):
-    assert main(["watch", str(world / "c.json"), str(world / "few.csv")]) == 0
-    assert "The last 10 samples will be looked at when there are 32" in capsys.readouterr().out
+    words = ["watch", str(world / "c.json"), str(world / "few.csv")]
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    assert "The last 10 samples will be looked at when there are 32" in out
+    assert "No sample was looked at yet. As long as" in out
+    assert "No alarm" not in out
+    assert " 0.00 %" not in out
+    assert main([*words, "--json"]) == 0
+    assert {each["share"] for each in json.loads(capsys.readouterr().out)["monitors"]} == {None}
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,8 @@ class Reading:
 
     Args:
         name: See :class:`Monitor`.
-        share: The share of its first category among all samples so far; None of scores.
+        share: The share of its first category among the samples looked at; None of scores, and
+            before the first look.
         expected: The share that is expected.
         low: The least that is no reason for an alarm.
         high: The largest.
@@ -404,7 +405,7 @@ def _reading(monitor: Monitor, totals: Array, evidence: float, alarm_at: int | N
     low, high = (null.low, null.high) if isinstance(null, ShareWithin) else (None, None)
     if monitor.expected is not None:
         counts = monitor.counts(totals)
-        share = float(counts[0] / max(counts.sum(), 1))
+        share = float(counts[0] / counts.sum()) if counts.any() else None
     limit = _limit(monitor)
     return Reading(monitor.name, share, monitor.expected, low, high, evidence, limit, alarm_at)
 

@@ -121,7 +121,8 @@ def _print(monitors: Monitors, now: State, readings: Sequence[Reading]) -> None:
     ]
     print_table(readings, columns, title)
     alarms = [each.name for each in readings if each.alarm_at]
-    text = f"Alarm: {', '.join(alarms)}" if alarms else "No alarm"
+    calm = "No alarm" if now.blocks else "No sample was looked at yet"
+    text = f"Alarm: {', '.join(alarms)}" if alarms else calm
     say_wrapped(
         f"{text}. As long as nothing changes, the chance that there is ever an alarm is at most "
         f"{100 * monitors.alpha:g} %."

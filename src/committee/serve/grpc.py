@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -90,6 +91,8 @@ async def grpc_server(serving: Serving, log: Log | None = None) -> AsyncIterator
         CascadeError: If the address cannot be had.
         MissingExtraError: If grpcio is not installed.
     """
+    # The part of gRPC that is not Python writes to our standard error what we say in one line.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     with needing("--grpc-port", "grpc", "grpc"):
         from grpc import aio, method_handlers_generic_handler
     settings = serving.settings

@@ -162,9 +162,10 @@ async function showAlarms() {
   const { problem, monitors } = await ask("alarms");
   const raised = monitors.filter((each) => each.alarm_at !== null);
   const text = raised.map((each) => `${each.name}, at sample ${count(each.alarm_at)}`).join("; ");
+  const calm = monitors.some((each) => each.share !== null) ? "No alarm" : "No sample was looked at yet";
   byId("alarms").textContent = problem
     ? `Nothing raises alarms: ${problem}`
-    : raised.length ? `Alarm: ${text}` : `No alarm; ${count(monitors.length)} monitors watch the exits.`;
+    : raised.length ? `Alarm: ${text}` : `${calm}; ${count(monitors.length)} monitors watch the exits.`;
   byId("alarms").className = raised.length ? "note" : "soft";
   byId("alarms").hidden = false;
 }
