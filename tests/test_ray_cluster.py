@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import subprocess
 import sys
 from types import ModuleType
 from typing import Any
@@ -55,6 +56,23 @@ def test_without_ray_the_line_that_installs_it_is_named(monkeypatch: pytest.Monk
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtraError, match="--on ray needs ray"), connect():
         pass
+
+
+_TERMINATED = """
+import os, signal, sys, time
+from committee.scale.cluster import connect
+try:
+    with connect():
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+except KeyboardInterrupt:
+    sys.exit(7 if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL else 8)
+"""
+
+
+def test_sigterm_stops_a_job_as_ctrl_c_does() -> None:
+    ended = subprocess.run([sys.executable, "-c", _TERMINATED], capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (7, "")
 
 
 class _Ray(ModuleType):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import re
+import signal
 import socket
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -72,9 +74,11 @@ def connect(address: str | None = None) -> Iterator[Cluster]:
     ray = _ray()
     own = not ray.is_initialized()
     where = address or os.environ.get("RAY_ADDRESS") or "local"
+    before = signal.getsignal(signal.SIGTERM)
     try:
         if own:
             _start(ray, where)
+            _at_sigterm(_stop)
         with one_line():
             if own and where != "local":
                 _check_workers(ray)
@@ -85,6 +89,18 @@ def connect(address: str | None = None) -> Iterator[Cluster]:
     finally:
         if own:
             ray.shutdown()
+            _at_sigterm(before)
+
+
+def _at_sigterm(handler: Any) -> None:
+    """Handle SIGTERM so; what Ray puts there ends the process as a fault would."""
+    if handler is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
+
+
+def _stop(*_: object) -> None:
+    """Stop as at Ctrl-C."""
+    raise KeyboardInterrupt
 
 
 @contextmanager
