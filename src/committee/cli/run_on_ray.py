@@ -13,6 +13,7 @@ from committee.cli.tally import Tally, finish
 from committee.errors import DataError
 from committee.models.failures import divided_text
 from committee.run.open import LoadedCascade
+from committee.run.results import schema
 from committee.run.runner import cumulative_costs
 from committee.scale.blocks import Block
 from committee.scale.cluster import Cluster, connect
@@ -103,7 +104,7 @@ def _missing(parts: Parts, tally: Tally, notes: Notes) -> list[tuple[int, int]]:
     done, damaged = parts.done(), []
     for first, name in done.items():
         table = parts.read(name)
-        if table is None:
+        if table is None or not table.schema.equals(schema()):
             damaged.append(first)
         else:
             tally.add_table(table)

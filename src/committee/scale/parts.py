@@ -103,9 +103,11 @@ class Parts:
         first, end = map(int, _PART.fullmatch(name).groups())  # type: ignore[union-attr]
         with self._errors():
             filesystem, root = filesystem_of(self.where)
+            with filesystem.open_input_stream(f"{root}/{name}") as file:
+                data = pa.BufferReader(file.read())
             try:
-                table = pyarrow.parquet.read_table(f"{root}/{name}", filesystem=filesystem)
-            except pa.ArrowInvalid:
+                table = pyarrow.parquet.read_table(data, page_checksum_verification=True)
+            except (pa.ArrowException, OSError):  # whatever it says of damage
                 table = None
             if table is None or len(table) != end - first:
                 filesystem.delete_file(f"{root}/{name}")
@@ -118,7 +120,7 @@ class Parts:
         import pyarrow.parquet
 
         sink = pa.BufferOutputStream()
-        pyarrow.parquet.write_table(table, sink)
+        pyarrow.parquet.write_table(table, sink, write_page_checksum=True)
         with self._errors():
             self._write(f"part-{first:012}-{self.end(first):012}.parquet", sink.getvalue())
 
