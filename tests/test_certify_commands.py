@@ -361,6 +361,19 @@ def test_the_split_that_chose_does_not_certify(world, capsys):
     assert lines[1] == "split 'val': these samples chose the cascade. Evaluate it on others."
 
 
+def test_the_only_split_that_did_not_choose_certifies_by_default(world, capsys):
+    shutil.copytree("store", "two", ignore=shutil.ignore_patterns("new"))
+    text_of("search two --match large --within 0.02 --out c.json", capsys)
+    text_of("certify c.json two --match large --within 0.1", capsys)
+    certificate = Cascade.load("c.json").certificate
+    assert certificate is not None
+    assert certificate.split == "test"
+    text_of("certify good.json two --match large --within 0.5", capsys)
+    certificate = Cascade.load("good.json").certificate
+    assert certificate is not None
+    assert certificate.split == "val"
+
+
 def test_evaluate_prints_the_gap_per_stage_with_bounds(world, capsys):
     text_of(f"{CERTIFY} --match large --within 0.02 --level 0.9 --out c.json", capsys)
     text = text_of("evaluate c.json store --per-stage", capsys)

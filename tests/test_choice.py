@@ -102,7 +102,7 @@ def test_what_cannot_be_had_names_the_nearest_in_accuracy_and_in_cost(front):
 
 @pytest.mark.parametrize("within", [-0.1, 1.0, float("nan")])
 def test_a_margin_is_a_share(front, within):
-    with pytest.raises(CascadeError, match="a share of 1, 0 or more and less than 1"):
+    with pytest.raises(CascadeError, match="it is a share, from 0 to below 1; half a point is"):
         front.matching("d", within)
 
 
@@ -381,14 +381,14 @@ def test_missed_targets_are_said_wherever_the_choice_is(missing, target, told, t
         capsys.readouterr()
         assert main(words) == 0
         out = " ".join(capsys.readouterr().out.split())
-        assert "on test: promise missed" in out
+        assert "on test: missed" in out
         assert main([*words, "--json"]) == 0
         data = json.loads(capsys.readouterr().out)
         assert any(told in note for note in data["warnings"])
         (found,) = (data.get("chosen") if words[0] == "search" else data)["promises"]
         assert found["outcome"] == "missed"
     if len(calls) > 2:
-        assert "on test: promise missed." in Path(page).read_text()
+        assert "on test: missed." in Path(page).read_text()
 
 
 def test_a_figure_by_another_measure_or_other_labels_is_told_as_that(missing, tmp_path, capsys):

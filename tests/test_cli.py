@@ -114,7 +114,7 @@ BAD = {
     "search store --max-cost nan": "NaN",
     "search store --grid many": "'--grid'",
     "search store --gird 3": "No such option: --gird",
-    "search": "Missing argument 'store'",
+    "search": "Missing argument 'STORE'",
     "serch store": "Did you mean 'search', 'serve'? See: committee --help",
     "predict pool.toml --data val.npz": "Missing option '--split'",
     f"{PREDICT} --batch-size 3": "batch size must divide 256, not 3",
@@ -396,7 +396,9 @@ def test_search_says_when_one_split_chose_and_judged(
     assert main(f"search {tmp_path} --max-models 1 --match one --out {out}".split()) == 0
     assert f"Next: committee run {out}" in " ".join(capsys.readouterr().out.split())
     assert main(f"evaluate {out} {tmp_path}/val".split()) == 0
-    assert "These images chose the cascade" in capsys.readouterr().out
+    told = " ".join(capsys.readouterr().out.split())
+    assert "it; name one with --split" in told
+    assert "These images chose the cascade" in told
 
 
 def test_run_writes_a_row_a_image(world: World, capsys: Caught, tmp_path: Path) -> None:

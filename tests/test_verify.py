@@ -152,8 +152,8 @@ def test_flips_are_shown_and_may_fail(
     assert run(*words) == 0
     told = capsys.readouterr().out
     assert re.search(
-        r"t10k-05\d\d\d: stage 1 as [-\w /]+ by the reference, stage [23] as [-\w /]+ here; "
-        r"at stage 1 its score was 0\.\d+ above the threshold", told
+        r"t10k-05\d\d\d: stage 0 as [-\w /]+ by the reference, stage [12] as [-\w /]+ here; "
+        r"at stage 0 its score was 0\.\d+ above the threshold", told
     )  # fmt: skip
     assert re.search(r"onnx: \d+ samples flip; \d+ have the same class, \d+ exit at the", told)
     assert "more; --json lists all" in told
@@ -228,7 +228,7 @@ def test_what_a_flip_says() -> None:
             open_ended, ("p", "q", "r", "s"), ("one", promised), ("two", found)
         ).flips[:1]
         assert flip.distance is None
-        assert _flip_text(flip, open_ended).endswith("; stage 1 has no threshold")
+        assert _flip_text(flip, open_ended).endswith("; stage 0 has no threshold")
 
 
 def test_stored_predictions_are_found_by_name(tmp_path: Path) -> None:

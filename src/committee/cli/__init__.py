@@ -37,7 +37,7 @@ COMMANDS = {
     "report": "Search, and write the front as one page that works offline.",
     "run": "Run a cascade over images, clips or records and write one row per sample.",
     "serve": "Serve a cascade over HTTP; requests share the batches of every stage.",
-    "watch": "Raise an alarm if new samples exit, score or fail unlike the certifying ones.",
+    "watch": "Raise an alarm if new samples differ from those that certified the cascade.",
     "verify": "Compare the decisions of stored predictions, runs and exports, one by one.",
     "export": "Export a cascade as a folder, one ONNX file or for Triton, to run elsewhere.",
     "export-onnx": "Convert torch models to ONNX files and check them against the originals.",

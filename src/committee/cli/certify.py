@@ -84,7 +84,10 @@ def certify(
     store: opt.Stores,
     split: Annotated[
         str | None,
-        typer.Option(help="The split that tests; it must not have chosen. Default: val."),
+        typer.Option(
+            help="The split that tests; it must not have chosen. Default: val; if that chose, the "
+            "only other split."
+        ),
     ] = None,
     match: Reference = None,
     within: Annotated[float, typer.Option(help="A share, 0 to 1; 0.005 is half a point.")] = 0.0,
@@ -97,7 +100,7 @@ def certify(
     ] = None,
     cost_limit: opt.CostLimit = None,
     level: Annotated[
-        float, typer.Option(help="The chance that a promise is not false, 0.5 to 0.999999.")
+        float, typer.Option(help="How certain the promise is, 0.5 to 0.999999.")
     ] = 0.95,
     labels: Annotated[
         str | None,

@@ -39,20 +39,20 @@ _DIGITS = 2
 _NAME, _SHORT_NAME = 24, 16
 
 
-def choice_lines(row: Row) -> list[tuple[str, str]]:
+def choice_lines(row: Row, other_split: str = "--test") -> list[tuple[str, str]]:
     """Return what is said first of a committee, each line with its label.
 
     That is what to take, what it costs and saves, how accurate it is, how sure that is, and which
-    samples exit where.
+    samples exit where. ``other_split`` is the command's option for another split that evaluates.
     """
     own, cascade = row.reported, row.cascade
     rule = unusual_rule(cascade)
     lines = [
-        ("Choice", f"{named(cascade)}{f' by {rule}' if rule else ''}{_why(row)}"),
+        ("Choice", f"{named(cascade)}{f', {rule}' if rule else ''}{_why(row)}"),
         ("Cost", _cost(row)),
         ("Accuracy", _accuracy(row)),
     ]
-    lines += [("How sure", each) for each in _how_sure(row)]
+    lines += _how_sure(row, other_split)
     if len(own.exit_ratios) > 1:
         shares = "/".join(f"{100 * share:.2g}" for share in own.exit_ratios)
         by = f" of {cascade.confidence}" if cascade.confidence != "max_prob" else ""
@@ -102,19 +102,20 @@ def _accuracy(row: Row) -> str:
     return f"{text}; {gap_text(versus.difference)} against {versus.reference}"
 
 
-def _how_sure(row: Row) -> list[str]:
+def _how_sure(row: Row, other_split: str) -> list[tuple[str, str]]:
     """Return what these samples can tell of the choice; nothing if a certificate says more."""
     versus, split = row.versus, row.reported.split
     if row.cascade.is_certified:
         return []
     if versus is not None and versus.chose:
-        return [
+        unknown = (
             f"not known: {split} chose it, so expect less on new data. No other split evaluates "
-            "it; name one with --test"
-        ]
-    lines = [promised(each).removeprefix("asked: ") for each in row.promises]
+            f"it; name one with {other_split}"
+        )
+        return [("How sure", unknown)]
+    lines = [("Asked", promised(each).removeprefix("asked: ")) for each in row.promises]
     if versus is not None and not versus.same:
-        lines += _compared(versus)
+        lines += [("How sure", each) for each in _compared(versus)]
     return lines
 
 
@@ -233,4 +234,4 @@ def _label(row: Row, room: int, whole: bool) -> str:
 def _exits(row: Row) -> str:
     shares = "/".join(f"{100 * share:.2g}" for share in row.reported.exit_ratios)
     rule = unusual_rule(row.cascade)
-    return f"{shares} %{at_thresholds(row.cascade)}{f', by {rule}' if rule else ''}"
+    return f"{shares} %{at_thresholds(row.cascade)}{f', {rule}' if rule else ''}"

@@ -198,8 +198,8 @@ def _print_promise(promise: Certified, chosen: Committee, test: Pool) -> None:
     say_wrapped(
         f"On the {outcome.samples:,} test images it is {points(outcome.estimate)} points from "
         f"{LARGEST}, {100 * record.level:g} % bound {points(outcome.low, 'down')}: {outcome.text}. "
-        f"{chosen.cascade}, the cheapest so close on val, promises nothing: the promise costs "
-        f"{100 * more:.0f} % more multiply-adds."
+        f"{chosen.cascade}, the cheapest so close on val, promises nothing; the promised "
+        f"one needs {100 * more:.0f} % more multiply-adds."
     )
 
 

@@ -66,7 +66,7 @@ def evaluate(
 ) -> None:
     """Evaluate a cascade on stored predictions, beside its models and its reference.
 
-    It exits with code 1 if the samples break the promise of a certificate, or that is void.
+    It exits with code 1 if the certificate is void or these samples break its promise.
 
     Example: committee evaluate c.json predictions
     """
@@ -316,7 +316,7 @@ def _print(findings: Findings, pool: Pool) -> None:
     own, task = findings.evaluation, pool.task
     rows = _rows(findings, pool)
     say_checked(findings.certificate)
-    say_pairs(choice_lines(rows[-1]))
+    say_pairs(choice_lines(rows[-1], "--split"))
     if line := _promised(findings.cascade, own.measure):
         say_wrapped(line)
     on = f"On {own.split}, {own.samples:,} {task.samples}."

@@ -12,7 +12,7 @@ import typer
 from committee.cli import options as opt
 from committee.cli.evaluate import findings_on
 from committee.cli.options import refuse
-from committee.cli.output import print_json, say, say_notes
+from committee.cli.output import print_json, say, say_next, say_notes
 from committee.cli.stores import with_models
 from committee.errors import ExportError, require
 from committee.export.bundle import write_bundle
@@ -116,7 +116,7 @@ def export(
     if segmenting(chosen):
         say(f"Next: python {place}/run.py OUT IMAGE")
     else:
-        say(f"Next: committee verify {cascade} --data DATA --against {graph or place}")
+        say_next(f"Next: committee verify {cascade} --data DATA --against {graph or place}")
     if triton is not None:
         say(f"Then: tritonserver --model-repository {triton}")
 

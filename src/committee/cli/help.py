@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from textwrap import wrap
 from typing import Any
 
@@ -46,9 +47,16 @@ _LOAD = {
     "Output": _OUTPUT,
 }
 
+# What typer puts around the name of an argument.
+_BRACES = re.compile(r"^\{|\.*\}")
+
 
 class Command(TyperCommand):
     """A command whose help shows its options in panels."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Return the usage with arguments as the help names them: STORE, not {STORE}."""
+        return [_BRACES.sub("", piece) for piece in super().collect_usage_pieces(ctx)]
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the arguments, then each panel that has options."""
@@ -60,7 +68,9 @@ class Command(TyperCommand):
             if record is not None:
                 own = place.get(str(parameter.name), "Options")
                 argument = parameter.param_type_name == "argument"
-                sections["Arguments" if argument else own].append(record)
+                names, text = record
+                names = names.replace(" range>", ">")  # The text has the range.
+                sections["Arguments" if argument else own].append((names, text))
         for title, records in sections.items():
             if records:
                 with formatter.section(title):

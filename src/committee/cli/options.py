@@ -86,7 +86,7 @@ SkipBroken = Annotated[
 ]
 
 # Stores.
-Store = Annotated[str, typer.Argument(help="Predictions: STORE, or STORE/SPLIT.")]
+Store = Annotated[str, typer.Argument(metavar="STORE", help="Predictions: STORE, or STORE/SPLIT.")]
 Stores = Annotated[
     str,
     typer.Argument(
@@ -95,7 +95,9 @@ Stores = Annotated[
         "split and need not fit in memory.",
     ),
 ]
-StoreFolder = Annotated[str, typer.Argument(help="Predictions: the folder of the store.")]
+StoreFolder = Annotated[
+    str, typer.Argument(metavar="STORE", help="Predictions: the folder of the store.")
+]
 NewStore = Annotated[str, typer.Option(help="Folder of the store.")]
 SplitName = Annotated[str, typer.Option(help="Name of the split.")]
 ValSplit = Annotated[str | None, typer.Option(help="The split that chooses; default: val.")]
@@ -183,13 +185,11 @@ MostFailed = Annotated[float, typer.Option(help="The share of samples that may f
 # Ray.
 On = Annotated[
     str | None,
-    typer.Option(metavar="ray", help="Where the models run: ray, a cluster; see docs/scale.md."),
+    typer.Option(metavar="ray", help="Run the models on a Ray cluster; see docs/scale.md."),
 ]
 CountOn = Annotated[
     str | None,
-    typer.Option(
-        "--on", metavar="ray", help="Where samples are counted: ray, a cluster; see docs/scale.md."
-    ),
+    typer.Option("--on", metavar="ray", help="Count samples on a Ray cluster; see docs/scale.md."),
 ]
 Address = Annotated[
     str | None,
@@ -252,8 +252,8 @@ def refuse(why: str, **is_given: bool) -> None:
     """Refuse the options that are true, because this call would not use them."""
     named = [f"--{name.replace('_', '-')}" for name, given in is_given.items() if given]
     if named:
-        plural = "go" if len(named) > 1 else "goes"
-        raise CascadeError(f"{', '.join(named)} {plural} with {why}; leave it out or change that")
+        goes, them = ("go", "them") if len(named) > 1 else ("goes", "it")
+        raise CascadeError(f"{', '.join(named)} {goes} with {why}; otherwise leave {them} out")
 
 
 def check_on(on: str | None, **is_given: bool) -> None:

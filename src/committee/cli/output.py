@@ -62,9 +62,9 @@ def say(text: str, quiet: bool = False) -> None:
 _COMMAND = re.compile(r"committee [^;,(]*[^;,( ]")
 
 
-def say_wrapped(text: str) -> None:
+def say_wrapped(text: str, indent: int = 2) -> None:
     """Write a text wrapped to the terminal's width, or in one line to a file."""
-    for line in _wrapped(printable(text)):
+    for line in _wrapped(printable(text), indent=indent):
         say(line)
 
 

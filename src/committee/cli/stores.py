@@ -177,7 +177,7 @@ def certifiable_split(
 
     ``run`` and the options after it are those of :func:`~committee.cli.stores.open_counted`.
     """
-    pool = open_counted(store, split, "val", run, **is_given)
+    pool = open_counted(store, split or _unseen_split(given, store), "val", run, **is_given)
     if not pool.keeps_outputs:
         raise CascadeError(f"{command}: not for semantic segmentation, which counts no samples")
     refuse_tiles(command, pool)
@@ -197,6 +197,14 @@ def certifiable_split(
             "committee search --promise"
         )
     return pool
+
+
+def _unseen_split(given: Cascade, store: str) -> str | None:
+    """Return the only other split of a store whose val chose a cascade; else None."""
+    if given.origin.split != "val" or not is_root(Path(store)):
+        return None
+    others = other_splits(Path(store), "val")
+    return others[0].samples.split if len(others) == 1 else None
 
 
 def unit_for(pool: Pool, unit: str | None, quiet: bool) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from committee.cli.output import Notes, broken_text, cost_text, print_json, say
+from committee.cli.output import Notes, broken_text, cost_text, print_json, say, say_wrapped
 from committee.errors import DataError
 from committee.rule.cascade import Cascade
 from committee.run.promise import Promise
@@ -126,7 +126,8 @@ def _say_summary(
     if samples:
         ratios = summary["promised_exit_ratios"]
         promised = f" (promised {shares(ratios)})" if ratios else ""
-        say(f"Exits by stage: {shares(summary['exit_ratios'])}{promised} of {tally.cascade}")
+        exits = f"{shares(summary['exit_ratios'])}{promised}"
+        say_wrapped(f"Exits by stage: {exits} of {tally.cascade}")
     if line := cost_text(summary["average_cost"], tally.unit, specs):
         say(line)
     if correct is not None and samples:

@@ -15,7 +15,7 @@ from committee.certificates.certificate import Checked
 from committee.cli import options as opt
 from committee.cli.certify import say_checked
 from committee.cli.options import refuse
-from committee.cli.output import broken_text, print_json, progress_bar, say
+from committee.cli.output import broken_text, print_json, progress_bar, say, say_wrapped
 from committee.cli.stores import check_models, open_split, with_models
 from committee.data.base import BrokenSamplesError, Dataset, PartDataset, find_broken
 from committee.data.open import open_data
@@ -236,7 +236,7 @@ def _report(
         say_checked(checked)
         _print(compared, runner.cascade)
         if broken:
-            say(f"Skipped: {broken_text(broken, runner.task.sample)}")
+            say_wrapped(f"Skipped: {broken_text(broken, runner.task.sample)}")
     if flipped:
         say(f"{most} flips are more than the {max_flips} allowed.", as_json)
     if failed:
@@ -270,11 +270,11 @@ def _other_ways(
 
 def _print(compared: Sequence[Agreement], cascade: Cascade) -> None:
     samples = counted(compared[0].samples, "sample")
-    say(f"{samples}, each compared with: {compared[0].reference}")
+    say_wrapped(f"{samples}, each compared with: {compared[0].reference}")
     for each in compared:
-        say(f"  {each.way}: {_flips(each)}; {_scores(each)}")
+        say_wrapped(f"  {each.way}: {_flips(each)}; {_scores(each)}", indent=4)
         for flip in each.flips[:_LISTED]:
-            say(f"    {flip.id}: {_flip_text(flip, cascade)}")
+            say_wrapped(f"    {flip.id}: {_flip_text(flip, cascade)}", indent=6)
         if len(each.flips) > _LISTED:
             say(f"    and {len(each.flips) - _LISTED:,} more; --json lists all")
 
@@ -295,13 +295,13 @@ def _scores(each: Agreement) -> str:
 
 
 def _flip_text(flip: Flip, cascade: Cascade) -> str:
-    """Return a flip in words, with stages counted from 1."""
+    """Return a flip in words; stages count from 0, as in results files."""
     reference, here = (
-        f"stage {stage + 1} as {cascade.classes[index] if cascade.classes else f'class {index}'}"
+        f"stage {stage} as {cascade.classes[index] if cascade.classes else f'class {index}'}"
         for stage, index in zip(flip.stages, flip.classes, strict=True)
     )
     text = f"{reference} by the reference, {here} here"
-    stage = min(flip.stages) + 1
+    stage = min(flip.stages)
     if flip.distance is None:
         same_stage = flip.stages[0] == flip.stages[1]
         return text if same_stage else f"{text}; stage {stage} has no threshold"

@@ -57,7 +57,7 @@ def watch(
     ] = False,
     as_json: opt.AsJson = False,
 ) -> None:
-    """Raise an alarm if new samples exit, score or fail unlike the certifying ones.
+    """Raise an alarm if new samples differ from those that certified the cascade.
 
     No labels are needed. Exit code 1 says that there was an alarm. Rows must be in the order in
     which samples came. Samples that depend on each other, such as frames of a film or copies, raise

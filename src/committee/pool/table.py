@@ -173,13 +173,13 @@ class Table:
 
     def rich(self) -> RichTable:
         """Return the table for a terminal. Names of models are never read as markup."""
-        from rich.box import HORIZONTALS
         from rich.table import Table as RichTable
         from rich.text import Text
 
         table = RichTable(
-            title=self.title or None, caption=Text(self.note), caption_justify="left",
-            box=HORIZONTALS, show_lines=True,
+            title=self.title or None, title_justify="left",
+            caption=Text(self.note), caption_justify="left",
+            box=None, padding=(0, 2, 0, 0), pad_edge=False,
         )  # fmt: skip
         for column, numeric in zip(self.columns, self.numeric, strict=True):
             heading = Text("\n".join(filter(None, (column.name, column.small))))

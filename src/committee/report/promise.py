@@ -64,7 +64,7 @@ def _stage_tables(report: Report, row: Row) -> Iterator[Table]:
 def gaps_table(gaps: Gaps) -> Table:
     """Return the gaps per stage of a cascade as a table."""
     columns = [
-        Column("Stage", lambda gap: f"{gap.stage + 1}: {' + '.join(gap.models)}"),
+        Column("Stage", lambda gap: " + ".join(gap.models)),
         Column("Samples that exit", lambda gap: gap.samples, "count"),
         Column(
             f"Difference from {gaps.reference}",

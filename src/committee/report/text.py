@@ -130,7 +130,7 @@ def promised(promise: Promise) -> str:
     """Return an accuracy or a cost that the user asked for, with what became of it.
 
     >>> promised(Promise("accuracy", 0.9, 0.785, 0.751, 0.816, "test"))
-    'asked: accuracy of 90.00 % or more; 78.50 % (75.1–81.6 %) on test: promise missed'
+    'asked: accuracy of 90.00 % or more; 78.50 % (75.1–81.6 %) on test: missed'
     """
     if promise.what == "accuracy":
         goal = f"accuracy of {percent(promise.goal)} or more"
@@ -141,8 +141,8 @@ def promised(promise: Promise) -> str:
             for each in (promise.goal, promise.value, promise.low, promise.high)
         )
         goal, text = f"average cost of {most} or less", f"{value} ({low} to {high})"
-    open_ = "promise open, for these samples are too few to tell"
-    outcome = {"kept": "promise kept", "missed": "promise missed"}.get(promise.outcome, open_)
+    open_ = "open, for these samples are too few to tell"
+    outcome = promise.outcome if promise.outcome in ("kept", "missed") else open_
     return f"asked: {goal}; {text} on {promise.split}: {outcome}"
 
 
@@ -201,9 +201,9 @@ def unusual_rule(cascade: Cascade) -> str:
     several, staged = len(cascade.names) > 1, len(cascade.stages) > 1
     parts = []
     if several and kinds and cascade.combine not in (None, usual_combine(kinds)):
-        parts.append(str(cascade.combine))
+        parts.append(f"combined by {cascade.combine}")
     if staged and cascade.confidence != "max_prob" and is_portable(cascade.confidence):
-        parts.append(cascade.confidence)
+        parts.append(f"scored by {cascade.confidence}")
     return ", ".join(parts)
 
 

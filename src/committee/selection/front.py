@@ -368,7 +368,9 @@ def described_text(committee: Committee) -> str:
 def check_within(within: float, where: str = "within") -> None:
     """Raise CascadeError if a margin of accuracy is below 0, or 1 or more."""
     if not 0 <= within < 1:
-        raise CascadeError(f"{where} {within:g}: a share of 1, 0 or more and less than 1")
+        raise CascadeError(
+            f"{where} {within:g}: it is a share, from 0 to below 1; half a point is 0.005"
+        )
 
 
 def with_target(
