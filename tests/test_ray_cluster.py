@@ -27,6 +27,7 @@ def test_nothing_of_ours_loads_ray_before_it_is_joined() -> None:
     ("address", "told"),
     [
         ("auto", "no Ray runs on this machine. Start it with: ray start --head"),
+        ("auto", "asks for a token, as `ray start` tells, set RAY_AUTH_MODE=token"),
         ("ray://head:10001", "Submit it: ray job submit"),
         ("head", "must be auto or HOST:PORT"),
         ("no.such.host.invalid:6379", "nothing answers there"),

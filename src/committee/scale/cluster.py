@@ -21,6 +21,8 @@ from committee.version import __version__
 OLDEST = (2, 60)
 # Seconds in which a host answers. Ray itself waits for minutes.
 _PATIENCE = 5.0
+# Ray refuses who lacks its token as if it were not there.
+_TOKEN = "If it is there and asks for a token, as `ray start` tells, set RAY_AUTH_MODE=token"
 _AGAIN = "Run the same command again: what is done stays"
 
 
@@ -157,9 +159,11 @@ def _start(ray: Any, where: str) -> None:
             raise ClusterError(
                 "--address auto: no Ray runs on this machine. Start it with: ray start --head; "
                 "or name another place, HOST:PORT; or leave --address out, and Ray is started here"
+                f". {_TOKEN}"
             ) from error
-        what = "Ray cannot be started here" if where == "local" else f"Ray at {where}"
-        raise ClusterError(f"{what}: {_reason(error)}") from error
+        if where == "local":
+            raise ClusterError(f"Ray cannot be started here: {_reason(error)}") from error
+        raise ClusterError(f"Ray at {where}: {_reason(error)}. {_TOKEN}") from error
 
 
 def _init(ray: Any, where: str, options: dict[str, Any]) -> None:
