@@ -27,6 +27,7 @@ from committee.errors import (
 )
 from committee.models.load import specs_of
 from committee.models.pool_file import read_pool_file
+from committee.paths import anywhere
 from committee.rule.cascade import Cascade
 from committee.rule.scores import CONFIDENCES, register_confidence
 from committee.run.offline import run_into
@@ -591,6 +592,18 @@ def test_what_a_worker_lacks_is_one_line(
     assert "No module named 'only_here'" in error
     assert "on node" in error
     assert error.count("\n") == 1
+
+
+def test_data_are_named_so_that_workers_in_another_folder_find_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("images").mkdir()
+    assert anywhere("images") == str(tmp_path / "images")
+    assert [anywhere(each) for each in ("embedded:test", "s3://b/f")] == [
+        "embedded:test",
+        "s3://b/f",
+    ]
 
 
 def test_the_job_of_the_example_is_one_that_can_run() -> None:

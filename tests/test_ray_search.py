@@ -33,9 +33,11 @@ def told(text: str) -> dict[str, Any]:
     return {**data, "settings": {**data["settings"], "seconds": None}}
 
 
-def test_commands_say_on_ray_what_they_say_here(tmp_path, committee, ray_address):
-    folder = write_shards(tmp_path / "shards", decisions(2000), [300, 1100])
-    one, c = tmp_path / "one", tmp_path / "c.json"
+def test_commands_say_on_ray_what_they_say_here(tmp_path, monkeypatch, committee, ray_address):
+    # Workers run in another folder than the command.
+    monkeypatch.chdir(tmp_path)
+    folder = write_shards(Path("shards"), decisions(2000), [300, 1100])
+    one, c = Path("one"), tmp_path / "c.json"
     write_pool(one, decisions(2000))
     write_pool(one, decisions(1000, seed=1, split="test"))
     words = ["--match", "c", "--within", "0.02", "--json"]

@@ -17,6 +17,11 @@ MOVED = (
 )
 
 
+def anywhere(spec: str) -> str:
+    """Return what names the same file from any folder; what names no file here stays."""
+    return str(Path(spec).absolute()) if Path(spec).exists() else spec
+
+
 def portable(models: Mapping[str, Mapping[str, Any]], file: Path) -> dict[str, dict[str, Any]]:
     """Return models with paths relative to the file that will hold them.
 

@@ -21,6 +21,7 @@ from committee.data.base import REST, Dataset, PartDataset, content_of, share, w
 from committee.data.open import open_data
 from committee.errors import ChangedError
 from committee.models.pool_file import PoolFile, read_pool_file
+from committee.paths import anywhere
 from committee.pool.identity import shared
 from committee.pool.labels import LabelMode
 from committee.pool.samples import Samples
@@ -97,7 +98,8 @@ def predict(
         return
     dataset = _open(models, data, split, out, rows, fraction, seed or 0, unlabelled)
     notes = Notes(as_json, [*dataset.samples.notes, _labels_note(dataset.samples)])
-    opening = partial(open_data, data, split, models.classes, models=models.models, labels="none")
+    there = anywhere(data)
+    opening = partial(open_data, there, split, models.classes, models=models.models, labels="none")
     room = actors or 0, cpus, gpus
     with (
         _where(on, address, opening, code, room) as where,

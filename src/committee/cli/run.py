@@ -16,6 +16,7 @@ from committee.cli.tally import Tally, finish
 from committee.cli.tasks import commands_of
 from committee.data.open import open_data
 from committee.errors import CascadeError
+from committee.paths import anywhere
 from committee.run.offline import Progress, run_into
 from committee.run.open import open_cascade
 from committee.run.results import check_ending, check_free
@@ -91,7 +92,7 @@ def run(
         raise CascadeError("--show-tiles: only for semantic segmentation; leave it out")
     loaded = with_models(loaded, pool)
     if on:
-        source = Source(data, loaded.cascade.classes, rows, fraction, seed or 0)
+        source = Source(anywhere(data), loaded.cascade.classes, rows, fraction, seed or 0)
         room = Room(address, actors, cpus, gpus)
         run_on_ray(loaded, source, out, batch_size, code, overwrite, as_json, room)
         return

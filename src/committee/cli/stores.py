@@ -95,7 +95,7 @@ def open_counted(
     path = Path(store)
     if is_sharded(path):
         refuse(_WHOLE, **is_given)
-        return open_shards(path, split or default, run or map)
+        return open_shards(path.absolute() if run else path, split or default, run or map)
     pool = open_split(store, split, default)
     if run is None:
         return pool
