@@ -17,6 +17,7 @@ from committee import Calibration, Cascade, Pool, Runner, evaluate
 from committee.cli import main
 from committee.errors import CascadeError, MisalignedError
 from committee.models.pool_file import read_pool_file
+from committee.rule.expected import Expected, StageExits
 from committee.rule.origin import Origin, Promised
 from committee.run.offline import run_into
 from committee.run.promise import Promise, _p_value
@@ -116,7 +117,7 @@ def test_a_calibration_of_another_model_is_refused(world: World) -> None:
         evaluate(mine, with_specs(pool, other))
 
 
-def test_exits_stand_beside_those_that_were_promised(
+def test_exits_stand_beside_those_that_are_expected(
     world: World, tmp_path: Path, capsys: Caught
 ) -> None:
     ratios = json.loads(world.cascade.read_text())["origin"]["promised"]["exit_ratios"]
@@ -129,8 +130,8 @@ def test_exits_stand_beside_those_that_were_promised(
     # These are other models, made up for the test: they exit elsewhere.
     found = np.bincount(stages, minlength=2) / 300
     shown, promised = ("/".join(f"{100 * each:.3g}" for each in some) for some in (found, ratios))
-    assert f"Exits by stage: {shown} % (promised {promised} %) of one -> two" in told
-    assert f"Note: exits by stage are {shown} % of 300 samples; promised were {promised} % " in told
+    assert f"Exits by stage: {shown} % (expected {promised} %) of one -> two" in told
+    assert f"Note: exits by stage are {shown} % of 300 samples; expected were {promised} % " in told
     assert world.run(*words, tmp_path / "out.jsonl", "--json") == 0
     summary = json.loads(capsys.readouterr().out)
     assert summary["promised_exit_ratios"] == ratios
@@ -166,6 +167,13 @@ def test_what_cannot_be_promised_is_refused(promised: Any) -> None:
     cascade = replace(Cascade.of(["a", "b"], [0.5]), origin=Origin(promised=sound))
     assert Promise.of(cascade) == Promise((0.5, 0.5), 9)
     assert Promise.of(replace(Cascade.of(["a"]), origin=cascade.origin)) is None
+    expected = Expected(
+        cascade.rule_fingerprint, "test", (StageExits((), (3,)), StageExits((), (1,)))
+    )
+    certified = replace(cascade, expected=expected)
+    assert Promise.of(certified) == Promise((0.75, 0.25), 4)
+    changed = replace(certified, expected=replace(expected, rule="other"))
+    assert Promise.of(changed) == Promise((0.5, 0.5), 9)
     data = cascade.to_json()
     data["origin"]["promised"] = {**vars(sound), **promised} if promised else promised
     with pytest.raises(CascadeError, match=r"c\.json: .*promised"):

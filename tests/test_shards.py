@@ -21,7 +21,7 @@ from committee.rule.outputs import Outputs
 from committee.spec.model import ModelSpec
 from committee.spec.preprocessing import Preprocessing
 from committee.store.import_predictions import write_pool
-from committee.store.shards import in_ranges, open_shards
+from committee.store.shards import in_ranges, is_sharded, open_shards
 from shard_world import COSTS, decisions, write_shards
 
 
@@ -125,6 +125,17 @@ def test_a_shard_that_does_not_fit_is_named_in_one_line(folder, tmp_path, change
         open_shards(copy, "val")
     assert "\n" not in str(error.value)
     assert "000" in str(error.value)
+
+
+def test_one_store_among_other_things_is_named(tmp_path, capsys):
+    write_pool(tmp_path / "out" / "predictions", decisions(300))
+    (tmp_path / "out" / "_SUCCESS").touch()
+    assert is_sharded(tmp_path / "out")
+    (tmp_path / "out" / "report.html").touch()
+    one = tmp_path / "out" / "predictions"
+    told = f"is no store, but holds one among other things. Name that one: {one}"
+    assert main(["search", f"{tmp_path}/out", "--match", "c", "--test", "test"]) == 2
+    assert capsys.readouterr().err == f"committee: {tmp_path}/out: {told}\n"
 
 
 def loadable(seed: int, **facts: Any) -> Pool:

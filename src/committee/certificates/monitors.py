@@ -419,7 +419,7 @@ def expected_of(cascade: Cascade) -> Expected:
     expected, rule = cascade.expected, cascade.rule_fingerprint
     remedy = "Search or certify it again"
     if expected is not None:
-        if expected.rule != rule or len(expected.stages) != len(cascade.stages):
+        if not expected.fits(rule, len(cascade.stages)):
             raise CascadeError(
                 f"{cascade}: the exits that its file expects are of other decisions, for the "
                 f"cascade was changed. {remedy}"

@@ -29,7 +29,10 @@ def label(
         ),
     ],
     split: Annotated[
-        str | None, typer.Option(help="The split without labels; default: val.")
+        str | None,
+        typer.Option(
+            help="The split without labels. Default: val; if that chose, the only other split."
+        ),
     ] = None,
     out: Annotated[
         str, typer.Option(metavar="TO_LABEL.csv", help="The list to fill in.")

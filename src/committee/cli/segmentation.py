@@ -126,7 +126,7 @@ def run(
         return
     notes.show()
     say(f"{counted(len(results), 'image')} in {seconds:.1f} s")
-    promised = f" (promised {shares(promise.ratios)})" if promise else ""
-    say(f"Exits of tiles by stage: {shares(ratios)}{promised} of {segmenter.cascade}")
+    expected = f" (expected {shares(promise.ratios)})" if promise else ""
+    say(f"Exits of tiles by stage: {shares(ratios)}{expected} of {segmenter.cascade}")
     say(cost_text(average, segmenter.unit, segmenter.specs))
     say(f"Written: {out}, {out.stem}_classes/" + (f", {out.stem}_tiles/" if show_tiles else ""))

@@ -99,16 +99,16 @@ class Tally:
         }
 
     def other_exits(self) -> list[str]:
-        """Return a note if exits differ from the promised ones by more than chance explains."""
+        """Return a note if exits differ from the expected ones by more than chance explains."""
         promise = self.promise
         if promise is None or promise.explained(self.exits.tolist()):
             return []
         samples = int(self.exits.sum())
         return [
             f"exits by stage are {shares(self.exits / samples)} of {counted(samples, 'sample')}; "
-            f"promised were {shares(promise.ratios)} of {promise.samples:,}. The difference is "
-            "more than chance explains: these data differ from those that chose the cascade, or "
-            "the models do. committee verify --predictions shows which"
+            f"expected were {shares(promise.ratios)} of {promise.samples:,}. The difference is "
+            "more than chance explains: these data differ from those that chose or certified the "
+            "cascade, or the models do. committee verify --predictions shows which"
         ]
 
 
@@ -125,8 +125,8 @@ def _say_summary(
     say(f"{every}{of}, {speed}{resumed}")
     if samples:
         ratios = summary["promised_exit_ratios"]
-        promised = f" (promised {shares(ratios)})" if ratios else ""
-        exits = f"{shares(summary['exit_ratios'])}{promised}"
+        expected = f" (expected {shares(ratios)})" if ratios else ""
+        exits = f"{shares(summary['exit_ratios'])}{expected}"
         say_wrapped(f"Exits by stage: {exits} of {tally.cascade}")
     if line := cost_text(summary["average_cost"], tally.unit, specs):
         say(line)

@@ -92,6 +92,10 @@ class Expected:
         """Count the exits of samples; stage and score at the exit have shape (N,)."""
         return cls(rule, split, tuple(StageExits.of(score[stage == k]) for k in range(stages)))
 
+    def fits(self, rule: str, stages: int) -> bool:
+        """Return True if these are the exits of some decisions of so many stages."""
+        return self.rule == rule and len(self.stages) == stages
+
     @property
     def samples(self) -> int:
         """How many samples were counted."""

@@ -1,4 +1,4 @@
-"""Compare the exits of a run with the exit ratios that a cascade file promises."""
+"""Compare the exits of a run with those that a cascade file expects."""
 
 from __future__ import annotations
 
@@ -17,21 +17,26 @@ _LEVEL = 1e-3
 
 @dataclass(frozen=True)
 class Promise:
-    """The shares of a number of samples that were promised to exit at each stage."""
+    """The shares of a number of samples that are expected to exit at each stage."""
 
     ratios: tuple[float, ...]
     samples: int
 
     @classmethod
     def of(cls, cascade: Cascade) -> Promise | None:
-        """Return the promise of a cascade; None if it promises nothing for its stages."""
-        promised = cascade.origin.promised
+        """Return what a cascade's file expects; None if it expects nothing of its stages.
+
+        It expects the exits that alarms expect, or in older files those that chose the cascade.
+        """
+        expected, promised = cascade.expected, cascade.origin.promised
+        if expected is not None and expected.fits(cascade.rule_fingerprint, len(cascade.stages)):
+            return cls(tuple(n / expected.samples for n in expected.exits), expected.samples)
         if promised is None or len(promised.exit_ratios) != len(cascade.stages):
             return None
         return cls(promised.exit_ratios, promised.samples)
 
     def explained(self, exits: Sequence[int]) -> bool:
-        """Return True if chance explains how far exits are from the promised ones.
+        """Return True if chance explains how far exits are from the expected ones.
 
         Each stage gets Fisher's exact test, at a level that all stages share (Bonferroni).
         """

@@ -26,7 +26,7 @@ from committee.pool.sharded import Runs, ShardedPool
 from committee.rule.outputs import Kind
 from committee.spec.model import KnownModel, ModelSpec
 from committee.spec.task import Task
-from committee.store.entry import read_manifest
+from committee.store.entry import SAMPLES, read_manifest
 from committee.store.reader import outputs_in
 from committee.text import listed
 
@@ -36,8 +36,25 @@ _ROWS = 1 << 18
 
 
 def is_sharded(folder: Path) -> bool:
-    """Return True if a folder is no store, and stores are in it."""
-    return not (folder / _INDEX).exists() and any(folder.glob(f"*/{_INDEX}"))
+    """Return True if a folder is no store, and stores are in it.
+
+    Raises:
+        StoreError: If it holds one store among other things, for then that one was meant.
+    """
+    if (folder / _INDEX).exists():
+        return False
+    stores = [each.parent for each in folder.glob(f"*/{_INDEX}")]
+    if len(stores) == 1 and any(_is_other(each) for each in folder.iterdir()):
+        raise StoreError(
+            f"{folder}: is no store, but holds one among other things. Name that one: {stores[0]}"
+        )
+    return bool(stores)
+
+
+def _is_other(path: Path) -> bool:
+    """Return True if a path is not hidden and is no store, not even an unfinished one."""
+    is_store = (path / _INDEX).exists() or any(path.glob(f"*/{SAMPLES}"))
+    return not (is_store or path.name.startswith((".", "_")))
 
 
 def open_shards(folder: Path, split: str, run: Runs[Any] = map) -> ShardedPool:
