@@ -363,12 +363,17 @@ def test_the_split_that_chose_does_not_certify(world, capsys):
 
 def test_the_only_split_that_did_not_choose_certifies_by_default(world, capsys):
     shutil.copytree("store", "two", ignore=shutil.ignore_patterns("new"))
+    found = json_of("search two --match large --within 0.5", capsys)
+    assert found["warnings"][0] == "--within 0.5 is 50 points; half a point is 0.005"
+    found = json_of("search two --min-accuracy 0.5 --promise 0.95", capsys)
+    assert not [note for note in found["warnings"] if "within" in note]
     text_of("search two --match large --within 0.02 --out c.json", capsys)
     text_of("certify c.json two --match large --within 0.1", capsys)
     certificate = Cascade.load("c.json").certificate
     assert certificate is not None
     assert certificate.split == "test"
-    text_of("certify good.json two --match large --within 0.5", capsys)
+    told = text_of("certify good.json two --match large --within 0.5", capsys)
+    assert "Note: --within 0.5 is 50 points; half a point is 0.005." in told
     certificate = Cascade.load("good.json").certificate
     assert certificate is not None
     assert certificate.split == "val"

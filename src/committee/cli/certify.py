@@ -22,7 +22,14 @@ from committee.certificates.figures import promise_text
 from committee.cli import options as opt
 from committee.cli.choice import caption_of, choice_lines
 from committee.cli.metrics import with_metric
-from committee.cli.options import amount, amounts, names, refuse, refuse_for_segmentation
+from committee.cli.options import (
+    amount,
+    amounts,
+    names,
+    refuse,
+    refuse_for_segmentation,
+    wide_margin,
+)
 from committee.cli.output import (
     print_json,
     say,
@@ -162,7 +169,9 @@ def certify(
             metric=by,
             seed=seed,
         )
-    note = [*_replaced(target), *_uncalibrated(given, match or agree_with)]
+    note = [
+        *wide_margin(within), *_replaced(target), *_uncalibrated(given, match or agree_with)
+    ]  # fmt: skip
     found.cascade.save(target)
     if as_json:
         print_json({**_certified_json(found), "written": target, "warnings": [*note, *pool.notes]})
@@ -442,8 +451,10 @@ class _Result:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Notes on the samples of both splits."""
-        return shared_warnings(self.singles.pool, self.test)
+        """Notes on the margin and on the samples of both splits."""
+        own = self.found.certificate.record
+        within = None if own.promise == "at least" else own.margin
+        return (*wide_margin(within), *shared_warnings(self.singles.pool, self.test))
 
     def to_json(self) -> dict[str, Any]:
         row = self.rows[-1]

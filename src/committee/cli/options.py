@@ -206,6 +206,9 @@ Gpus = Annotated[
     float, typer.Option(min=0, help="With --on ray: GPUs of one worker that runs models.")
 ]
 
+# A margin of accuracy beyond which points may have been meant.
+_WIDE = 0.1
+
 _MULTIPLES = {"k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 
 
@@ -246,6 +249,17 @@ def target_of(
         return Target(match, within or 0.0, min_accuracy)
     most, share = amount("--max-cost", max_cost.removesuffix("%")), max_cost.endswith("%")
     return Target(match, within or 0.0, min_accuracy, most / 100 if share else most, share)
+
+
+def wide_margin(within: float | None) -> list[str]:
+    """Return a note on a margin so wide that points may have been meant; mostly empty.
+
+    >>> wide_margin(0.5)
+    ['--within 0.5 is 50 points; half a point is 0.005']
+    """
+    if within is None or within <= _WIDE:
+        return []
+    return [f"--within {within:g} is {100 * within:g} points; half a point is 0.005"]
 
 
 def refuse(why: str, **is_given: bool) -> None:

@@ -17,7 +17,14 @@ from committee.cli import options as opt
 from committee.cli.certify import search_with_promise
 from committee.cli.choice import caption_of, choice_lines, is_alternative, other_line
 from committee.cli.metrics import with_metric
-from committee.cli.options import amounts, names, refuse, refuse_for_segmentation, target_of
+from committee.cli.options import (
+    amounts,
+    names,
+    refuse,
+    refuse_for_segmentation,
+    target_of,
+    wide_margin,
+)
 from committee.cli.output import (
     print_json,
     say,
@@ -358,7 +365,7 @@ class _Result:
             }
         return {
             **self.front.to_json(),
-            "warnings": list(self.notes),
+            "warnings": [*wide_margin(self.target.within), *self.notes],
             "chosen": chosen,
             **({"rules": self.rules.to_json()} if self.rules else {}),
             "broken_left_out": skipped(self.front.pool, self.test),
@@ -382,7 +389,7 @@ def _print(result: _Result, list_front: bool, out: str | None, store: str) -> No
     members = [each for each in members if each.role != ENSEMBLE]
     caption = f"{caption_of(members)} {_searched(front, list_front)}"
     say_committees(members, row, caption, list_front)
-    say_notes(front.warnings)
+    say_notes([*wide_margin(result.target.within), *front.warnings])
     if result.rules:
         show(result.rules.table().rich())
         say_wrapped(result.rules.line)
