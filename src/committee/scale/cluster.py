@@ -154,6 +154,8 @@ def _start(ray: Any, where: str) -> None:
     try:
         with _silent():  # it writes of its log level there
             _init(ray, where, options)
+    except SystemExit:  # what Ray makes of SIGTERM while it begins
+        raise KeyboardInterrupt from None
     except Exception as error:
         if where == "auto":
             raise ClusterError(
