@@ -185,11 +185,13 @@ MostFailed = Annotated[float, typer.Option(help="The share of samples that may f
 # Ray.
 On = Annotated[
     str | None,
-    typer.Option(metavar="ray", help="Run the models on a Ray cluster; see docs/scale.md."),
+    typer.Option(metavar="ray", help="Run the models on Ray (the extra ray); see docs/scale.md."),
 ]
 CountOn = Annotated[
     str | None,
-    typer.Option("--on", metavar="ray", help="Count samples on a Ray cluster; see docs/scale.md."),
+    typer.Option(
+        "--on", metavar="ray", help="Count samples on Ray (the extra ray); see docs/scale.md."
+    ),
 ]
 Address = Annotated[
     str | None,
