@@ -162,9 +162,10 @@ def test_only_a_rule_that_matters_is_named():
 
     assert rule(["a"], combine="vote", confidence="agreement") == ""
     assert rule(["a", "b"], [0.5]) == ""
-    assert rule(["a", "b"], [0.5], combine="last") == "last"
-    assert rule([["a", "b"]], combine="vote", confidence="agreement") == "vote"
-    assert rule(["a", "b"], [0.5], combine="last", confidence="prob_gap") == "last, prob_gap"
+    assert rule(["a", "b"], [0.5], combine="last") == "combined by last"
+    assert rule([["a", "b"]], combine="vote", confidence="agreement") == "combined by vote"
+    both = rule(["a", "b"], [0.5], combine="last", confidence="prob_gap")
+    assert both == "combined by last, scored by prob_gap"
 
 
 def test_one_rule_is_named_where_one_is_needed(halves):
