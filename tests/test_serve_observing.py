@@ -659,7 +659,7 @@ def test_a_share_of_the_samples_is_chosen_by_chance(cascade):
     async def work(server: Observed) -> None:
         for _ in range(4):
             await server.infer(IMAGES)
-        shadow = server.serving.current.observers[0]
+        shadow = server.serving.current.followers[0]
         chosen = shadow.samples + len(shadow.waiting)
         # 2,560 samples; four standard deviations.
         assert abs(chosen - 128) < 4 * np.sqrt(128)

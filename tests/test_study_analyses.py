@@ -346,7 +346,7 @@ def test_two_models_are_too_few_for_a_comparison():
 def test_exit_ratios_sum_to_one_and_give_the_average_cost(study):
     finding = exits.ANALYSIS.analyse(study)
     for row, (_, cascade) in zip(table_of(finding), finding.data, strict=True):
-        ratios = [v for name, v in row.items() if name.startswith("stage") and v is not None]
+        ratios = [v for name, v in row.items() if name.startswith("exit_") and v is not None]
         costs = [sum(study.val.costs.values("macs")[n] for n in stage)
                  for stage in cascade.cascade.models_of_stages]  # fmt: skip
         assert sum(ratios) == pytest.approx(1)
