@@ -26,7 +26,7 @@ SOURCES := timm==1.0.31 torchvision==0.28.0 \
 # Every extra of pyproject.toml.
 EXTRAS := .[all,torch,timm,torchvision,transformers,export,sklearn,hub,datasets,video,pytorchvideo,serve,grpc,tracing,ray]
 
-.PHONY: fuzz node node-if-there demo imagenet test test-lowest dist test-wheel test-sdist downloads lint bench bench-search \
+.PHONY: fuzz node node-if-there demo imagenet test test-ray test-lowest dist test-wheel test-sdist downloads lint bench bench-search \
 	bench-search-large bench-imagenet bench-promises bench-alarms bench-rivals bench-predict bench-import bench-run \
 	bench-export bench-serve bench-ray bench-which-one multiply-adds docs notebooks playground structure format clean
 
@@ -46,6 +46,10 @@ test:
 fuzz: $(VENV)/ready
 	$(BIN)/python tests/fuzz.py --inputs 100000 --seed $(or $(SEED),0)
 	$(BIN)/python tests/fuzz_serve.py --inputs 100000 --seed $(or $(SEED),0)
+
+# The tests on Ray, with those that kill a node of a cluster and its driver: a minute and a half more.
+test-ray: $(VENV)/ready
+	RAY_FAULTS=1 $(BIN)/python -m pytest tests/test_ray_*.py
 
 # The tests on the oldest versions that pyproject.toml admits, of all extras. torch comes with its CUDA
 # packages, 5 GB, unless UV_TORCH_BACKEND=cpu sends uv to the place that has its builds for processors.

@@ -166,7 +166,7 @@ def test_a_given_cascade_gets_the_bound_that_all_samples_show(promise, halves):
     [
         ({}, "give one of"),
         ({"match": REFERENCE, "min_accuracy": 0.5}, "give one of"),
-        ({"match": REFERENCE, "within": -0.1}, "a share of 1"),
+        ({"match": REFERENCE, "within": -0.1}, "it is a share, from 0"),
         ({"match": REFERENCE, "level": 1.0}, "between 0.5 and 0.999999, for"),
         ({"match": "efficientnet_b3"}, "Did you mean 'efficientnet_b3a'"),
         ({"min_accuracy": 95}, "between 0 and 1"),

@@ -213,7 +213,7 @@ def test_commands_of_study_and_report(store, tmp_path, capsys):
     out = tmp_path / "study"
     assert main(["study", str(store), "--out", str(out), "--only", "tiles", "--grid", "10"]) == 0
     said = capsys.readouterr().out
-    assert "chosen on val (6 images), evaluated on test (6 images)" in said
+    assert "chosen on val (6 images), evaluated on test (6 images)" in " ".join(said.split())
     assert "accuracy is mIoU" in (out / "index.md").read_text()
     for name in ("tiles.csv", "tiles.png", "report.html"):
         assert (out / name).stat().st_size

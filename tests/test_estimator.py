@@ -348,7 +348,7 @@ OTHER = GaussianNB().fit(X[TRAIN][Y[TRAIN] != "emu"], Y[TRAIN][Y[TRAIN] != "emu"
     ("options", "told"),
     [
         ({"match": "lrge"}, "match: no estimator 'lrge'. Did you mean 'large'?"),
-        ({"within": 5}, "within 5: a share of 1"),
+        ({"within": 5}, "within 5: it is a share, from 0"),
         ({"level": 95}, "level 95 must lie between 0.5 and 0.999999"),
         ({"level": 0.95, "cv": 3}, "rows on which the estimators are fitted certify nothing"),
         ({"scoring": "f1"}, "scoring: no score 'f1'"),

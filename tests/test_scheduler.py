@@ -283,19 +283,24 @@ def test_who_cancels_frees_a_place(faulty: Faulty) -> None:
 
 def test_who_cancels_at_a_late_stage_keeps_nobody_waiting(faulty: Faulty) -> None:
     async def work(scheduler: Scheduler) -> Any:
-        # The batch of six becomes one flow, of which half runs at the second stage.
+        # The batch of six becomes one flow, of which four run at the second stage before the
+        # worker takes what fills more of a batch at the first.
         held = asyncio.create_task(scheduler.decide(saying([WAITS])))
         await faulty.waits()
         kept = asyncio.create_task(scheduler.decide(saying([0] * 3)))
         given_up = asyncio.create_task(scheduler.decide(saying([0] * 3)))
-        again = asyncio.create_task(scheduler.decide(saying([WAITS])))
+        again = asyncio.create_task(scheduler.decide(saying([WAITS] * 4)))
         await asyncio.sleep(0)
         faulty.open()
-        await faulty.waits()
+        await faulty.waits()  # the first sample, at the second stage
+        faulty.open()
         await held
+        await faulty.waits()
         assert not kept.done()
         given_up.cancel()
         made = await asyncio.wait_for(kept, 30)
+        faulty.open()
+        await faulty.waits()
         faulty.open()
         await again
         assert scheduler.idle

@@ -453,7 +453,7 @@ def test_the_command_writes_what_it_says(store, tmp_path, capsys):
     assert main([str(word) for word in words]) == 0
     told = capsys.readouterr().out
     assert "[1/1] threshold_sweep" in told
-    assert "chosen on val (600 samples), evaluated on test (600 samples)" in told
+    assert "chosen on val (600 samples), evaluated on test (600 samples)" in " ".join(told.split())
     capsys.readouterr()
     assert main([str(word) for word in [*words, "--json"]]) == 0
     data = json.loads(capsys.readouterr().out)
