@@ -532,9 +532,9 @@ def test_a_broken_promise_raises_an_alarm(cascade):
         assert about
 
     notes = observed(certified, work, shadow=ShadowSettings(1.0))
-    assert [
-        n.startswith("alarm: the promise is broken: the reference decides ") for n in notes
-    ] == [True]
+    # Later samples may leave it open again: the log says so, and the alarm rings once.
+    assert notes[0].startswith("alarm: the promise is broken: the reference decides ")
+    assert all(note.startswith("shadow: ") for note in notes[1:])
 
 
 def test_requests_at_once_raise_no_alarm(cascade):
