@@ -55,7 +55,7 @@ def sum_of(pool: Pool) -> Array:
 
 
 def summed_identity(total: Array) -> str:
-    """Return a fingerprint of the set of samples of which :func:`sum_of` told the numbers."""
+    """Return a fingerprint of the set of samples whose numbers :func:`sum_of` gave."""
     return fingerprint(map(str, total.tolist()))
 
 

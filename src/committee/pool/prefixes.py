@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, singledispatch
-from typing import ClassVar, TypeVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from committee.pool.intervals import (
     weighted_mean,
 )
 from committee.pool.metrics import TOP_1, Exits, Metric, check_metric
-from committee.pool.pool import Pool
+from committee.pool.pool import Made, Pool
 from committee.rule.agreement import combine_and_score
 from committee.rule.cascade import Cascade
 from committee.rule.combinations import DEFAULT_COMBINE, combined, models_that_decide
@@ -36,7 +36,6 @@ from committee.rule.scores import AGREEMENTS, score
 Stage = tuple[str, ...]
 StageSequence = tuple[Stage, ...]
 Key = tuple[str, ...]
-Made = TypeVar("Made")
 
 # Rows of a prefix that are computed at once.
 _ROWS = 4096
