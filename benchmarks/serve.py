@@ -1,7 +1,7 @@
 """Time `committee serve` under load, beside the largest model, other ways and the offline limit.
 
     python benchmarks/serve.py [--pools fashion,cifar] [--rounds 2] [--seconds 2.5] [--quick]
-    python benchmarks/serve.py --soak MINUTES
+    python benchmarks/serve.py --soak MINUTES [--share 0.7]
 
 All load comes from this machine. Every server is a process that may use one processor, and the load
 is a process of its own on another (benchmarks/serve_client.py), so that neither takes time from the
@@ -279,15 +279,15 @@ def measured(world: World, rounds: int, seconds: float) -> dict:
     }
 
 
-def soak(world: World, minutes: float) -> dict:
-    """Load the server at 70 % of what it can, and watch its memory."""
+def soak(world: World, minutes: float, share: float) -> dict:
+    """Load the server at a share of what it can, and watch its memory."""
     rows = []
     with (
         tempfile.TemporaryDirectory() as name,
         all_started(world, Path(name), ["cascade"]) as servers,
     ):
         server = servers["cascade"]
-        rate = 0.7 * server.load(5, CLOSED[-1], None)["per_second"]
+        rate = share * server.load(5, CLOSED[-1], None)["per_second"]
         end = time.monotonic() + 60 * minutes
         while time.monotonic() < end:
             made = server.load(min(10, 60 * minutes), MOST, rate)
@@ -300,6 +300,7 @@ def soak(world: World, minutes: float) -> dict:
     slope = float(np.polyfit(hours[late], memory[late], 1)[0]) if len(memory) > 10 else None
     return {
         "minutes": minutes,
+        "share": share,
         "per_second": rate,
         "answers": sum(row["answers"] for row in rows),
         "mb": {"first": memory[0], "last": memory[-1], "most": memory.max(), "per hour": slope},
@@ -319,6 +320,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.5, help="of each load")
     parser.add_argument("--quick", action="store_true", help="short loads, to see that it runs")
     parser.add_argument("--soak", type=float, metavar="MINUTES", default=None)
+    parser.add_argument("--share", type=float, default=0.7, help="of what it can, for --soak")
     parser.add_argument("--work", type=Path, default=WORK, help="keeps predictions between runs")
     parser.add_argument("--out", type=Path, default=RESULTS / "serve.json")
     given = parser.parse_args()
@@ -338,7 +340,10 @@ def main() -> None:
         found = (
             measured(world, rounds, seconds)
             if given.soak is None
-            else {"what": world.what, "soak": {**soak(world, given.soak), "conditions": now}}
+            else {
+                "what": world.what,
+                "soak": {**soak(world, given.soak, given.share), "conditions": now},
+            }
         )
         # A soak is measured apart from loads; each leaves the other.
         earlier = before["pools"].get(name, {})

@@ -49,11 +49,12 @@ def _soak(data: dict) -> list[str]:
     mb = data["mb"]
     slope = "unknown" if mb["per hour"] is None else f"{mb['per hour']:+.1f}"
     return [
-        f"**{data['minutes']:g} minutes at {data['per_second']:.0f} requests a second**, 70 % of "
-        f"what it can: {data['answers']:,} answers, none failed. Memory "
-        f"{mb['first']:.0f} MB after 10 s, {mb['last']:.0f} MB at the end, {mb['most']:.0f} MB at "
-        f"most, {slope} MB an hour after the first tenth. 99th percentile of 10 s: "
-        f"{data['p99']['median']:.1f} ms in the middle, {data['p99']['most']:.1f} ms at most. "
+        f"**{data['minutes']:g} minutes at {data['per_second']:.0f} requests a second**, "
+        f"{100 * data['share']:.0f} % of what it can: {data['answers']:,} answers, none failed. "
+        f"Memory {mb['first']:.0f} MB after 10 s, {mb['last']:.0f} MB at the end, "
+        f"{mb['most']:.0f} MB at most, {slope} MB an hour after the first tenth. "
+        f"99th percentile of 10 s: {data['p99']['median']:.1f} ms in the middle, "
+        f"{data['p99']['most']:.1f} ms at most. "
         f"Measured {data['conditions']['date']}, load before {data['conditions']['load before']}.",
         "",
     ]
