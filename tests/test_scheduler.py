@@ -370,6 +370,36 @@ def test_a_model_that_hangs_is_noticed_until_it_goes_on(faulty: Faulty) -> None:
     assert scheduled(faulty.runner, work, hang=0.02)[0].decision is not None
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_confidence_that_hangs_is_noticed_as_a_model_is(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    entered, gate = threading.Event(), threading.Event()
+
+    def slow(logits: Any, kind: str) -> Any:
+        entered.set()
+        gate.wait(10)
+        return CONFIDENCES["max_prob"](logits, kind)
+
+    async def work(scheduler: Scheduler) -> Any:
+        held = asyncio.create_task(scheduler.decide(IMAGES[:count]))
+        await asyncio.to_thread(entered.wait)
+        with pytest.raises(RequestError) as late:  # the event loop goes on
+            await scheduler.decide(IMAGES[:1], deadline=0.01)
+        assert late.value.status == 504
+        with pytest.raises(RequestError, match="nano or confidence 'slow' hangs"):
+            await held
+        assert scheduler.idle
+        gate.set()
+        while scheduler.hanging:
+            await asyncio.sleep(0.001)
+        return await scheduler.decide(IMAGES[:count])
+
+    monkeypatch.setitem(CONFIDENCES, "slow", slow)
+    unlike = Runner(replace(runner.cascade, confidence="slow"), threads=1)
+    assert all(each.decision is not None for each in scheduled(unlike, work, hang=0.1))
+
+
 def test_what_is_under_way_ends_before_it_closes(faulty: Faulty) -> None:
     async def work(scheduler: Scheduler) -> Any:
         held = asyncio.create_task(scheduler.decide(saying([WAITS, 0])))

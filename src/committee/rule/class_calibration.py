@@ -173,7 +173,9 @@ class Experts(Calibration):
                 "calibration: experts need a square table of two classes or more for each bin, one "
                 "bin more than knots"
             )
-        if abs(np.exp(self._table).sum(axis=-1) - 1).max() > _SUM_TOLERANCE:
+        with np.errstate(over="ignore"):
+            sums = np.exp(self._table).sum(axis=-1)
+        if abs(sums - 1).max() > _SUM_TOLERANCE:
             raise CalibrationError("calibration: probabilities of experts must sum to 1")
 
     @property

@@ -205,7 +205,8 @@ class Gathering:
             self._failed[first + row] = reason
             # It runs no further stage.
             tuple(self._queues.drop(first, [row]))
-        for exits in self._queues.give(batch, made.outputs):
+        for turn in self._queues.give(batch, made.outputs):
+            exits = turn.taken()
             self._count(exits)
             for row, reason in exits.failed.items():
                 self._failed[exits.first + row] = reason

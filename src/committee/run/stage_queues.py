@@ -8,9 +8,10 @@ loop of :mod:`committee.run.batching`, and the server.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -40,6 +41,8 @@ class _Waiting:
         running: How many batches under way hold some of its rows.
         answers: Rows of the batch and their outputs by model.
         scoring: How the flow scores, if samples on which that fails do so alone.
+        made: What the flow asks for next, or its decisions at its end; None if it made none.
+        failed: Why samples could not be scored, by row of the flow.
     """
 
     first: int
@@ -51,6 +54,8 @@ class _Waiting:
     todo: Array = field(init=False)
     running: int = 0
     answers: list[tuple[Array | slice, Answers]] = field(default_factory=list)
+    made: Request | Decisions | None = None
+    failed: Mapping[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.todo = self.undropped(np.arange(len(self.batch)))
@@ -61,10 +66,22 @@ class _Waiting:
             return rows
         return rows[~np.isin(self.request.rows[rows], list(self.dropped))]
 
-    def unscored(self) -> dict[int, str]:
-        """Return why samples could not be scored now, by row of the flow."""
+    def decide(self) -> None:
+        """Give the flow its answers, unless all its samples were dropped."""
+        if not self.answers:
+            return
+        rows = self.request.rows
+        try:
+            self.made = self.flow.send(self.joined_answers())
+        except StopIteration as end:
+            self.made = end.value
+        except Exception as error:  # of all samples
+            if self.scoring is None:
+                raise
+            self.failed = dict.fromkeys(rows.tolist(), reason_of(error))
+            return
         failed = {} if self.scoring is None else self.scoring.taken()
-        return {self.request.rows.item(row): reason for row, reason in failed.items()}
+        self.failed = {rows.item(row): reason for row, reason in failed.items()}
 
     def joined_answers(self) -> Answers:
         """Return the outputs for all rows, those that were not run with the outputs of another."""
@@ -163,6 +180,29 @@ class Exits:
         return self.reached[exited]
 
 
+class Turn(NamedTuple):
+    """A flow that has all answers to its request: it decides on them, and then is settled.
+
+    Deciding calls a confidence, which may be anybody's code, and touches no queue.
+
+    Args:
+        stage: The stage of the request.
+        flows: The first number of the flow, and the rows of the request, as of a batch.
+        decide: Lets the flow decide; called once, before ``settle``.
+        settle: Lets samples that stay wait at the next stage, and returns what was decided.
+    """
+
+    stage: int
+    flows: Sequence[tuple[int, Array]]
+    decide: Callable[[], None]
+    settle: Callable[[], Exits]
+
+    def taken(self) -> Exits:
+        """Decide and settle at once."""
+        self.decide()
+        return self.settle()
+
+
 class StageQueues:
     """Samples that wait at the stages of a cascade.
 
@@ -239,8 +279,8 @@ class StageQueues:
         self._waiting[stage] -= before - most
         return StageBatch(stage, self._cascade.stages[stage].models, pieces)
 
-    def give(self, batch: StageBatch, outputs: Answers) -> Iterator[Exits]:
-        """Yield what the outputs of a batch decide.
+    def give(self, batch: StageBatch, outputs: Answers) -> Iterator[Turn]:
+        """Yield the turns of flows that now have all their answers.
 
         Args:
             batch: What :meth:`take` returned.
@@ -254,9 +294,9 @@ class StageQueues:
                 own = {name: values.rows(some) for name, values in outputs.items()}
                 each.answers.append((rows, own))
             each.running -= 1
-            yield from self._settle(each)
+            yield from self._turn(each)
 
-    def drop(self, first: int, rows: Collection[int]) -> Iterator[Exits]:
+    def drop(self, first: int, rows: Collection[int]) -> Iterator[Turn]:
         """Let samples of a flow run no further stage.
 
         Args:
@@ -264,7 +304,7 @@ class StageQueues:
             rows: The samples, as rows of the flow.
 
         Yields:
-            The end of the flow, if no other sample of it is left.
+            The turn of the flow, if it waited for these samples alone.
         """
         each = self._flows.get(first)
         if each is None:
@@ -276,7 +316,7 @@ class StageQueues:
             each.todo = kept
             if not len(kept):
                 self._queues[each.request.stage].remove(each)
-                yield from self._settle(each)
+                yield from self._turn(each)
 
     def _wait(self, each: _Waiting) -> None:
         stage = each.request.stage
@@ -285,29 +325,21 @@ class StageQueues:
         self._waiting[stage] += len(each.todo)
         self._reached[stage] += len(each.batch)
 
-    def _settle(self, each: _Waiting) -> Iterator[Exits]:
-        """Go on with a flow if all answers to its request are there."""
-        if each.running or len(each.todo):
-            return
+    def _turn(self, each: _Waiting) -> Iterator[Turn]:
+        """Yield the turn of a flow if all answers to its request are there."""
+        if not each.running and not len(each.todo):
+            flows = [(each.first, each.request.rows)]
+            yield Turn(each.request.stage, flows, each.decide, partial(self._settle, each))
+
+    def _settle(self, each: _Waiting) -> Exits:
+        """Go on with a flow that has decided."""
         del self._flows[each.first]
-        stage, _, rows, _ = each.request
-        if not each.answers:  # all were dropped
-            each.flow.close()
-            yield Exits(each.first, stage, rows, rows[:0], None, True)
-            return
-        try:
-            request = each.flow.send(each.joined_answers())
-        except StopIteration as end:
-            yield Exits(each.first, stage, rows, rows[:0], end.value, True, each.unscored())
-            return
-        except Exception as error:  # of all samples
-            if not self._go_on:
-                raise
-            failed = dict.fromkeys(rows.tolist(), reason_of(error))
-            yield Exits(each.first, stage, rows, rows[:0], None, True, failed)
-            return
-        ended = not self._follow(each, request)
-        yield Exits(each.first, stage, rows, request.rows, request.made, ended, each.unscored())
+        (stage, _, rows, _), made = each.request, each.made
+        if isinstance(made, Request):
+            ended = not self._follow(each, made)
+            return Exits(each.first, stage, rows, made.rows, made.made, ended, each.failed)
+        each.flow.close()
+        return Exits(each.first, stage, rows, rows[:0], made, True, each.failed)
 
     def _follow(self, each: _Waiting, request: Request) -> bool:
         """Let the samples that stay wait at the next stage; return True if there are any."""

@@ -14,6 +14,7 @@ import msgspec
 from committee.arrays import Array
 from committee.models.inputs import RawSamples
 from committee.run.decision import Decision
+from committee.run.stage_queues import Turn
 from committee.serve.stages import Batch, Options
 
 # Samples without these wishes may be decided alone.
@@ -114,12 +115,20 @@ class GivenUpError(Exception):
 
 @dataclass(eq=False, slots=True)
 class Worker:
-    """A thread, the batch that it runs, and since when."""
+    """A thread, the batch that it runs or the flow that decides in it, and since when."""
 
     thread: threading.Thread | None = None
-    batch: Batch | None = None
+    batch: Batch | Turn | None = None
     began: float = 0.0
     given_up: bool = False
+
+    def begin(self, batch: Batch | Turn) -> None:
+        """Note what it does from now on."""
+        self.began, self.batch, self.given_up = time.monotonic(), batch, False
+
+    def end(self) -> None:
+        """Note that it does nothing."""
+        self.batch, self.given_up = None, False
 
 
 @dataclass(eq=False, slots=True)

@@ -22,7 +22,7 @@ from committee.errors import RequestError
 from committee.models.inputs import RawSamples
 from committee.rule.flow import Decisions
 from committee.run.decision import Decision
-from committee.run.stage_queues import Exits
+from committee.run.stage_queues import Exits, Turn
 from committee.serve.calls import USUAL, Alone, Call, Flow, News, Served, Worker
 from committee.serve.choice import Pace, chosen
 from committee.serve.observers import Observer
@@ -60,6 +60,7 @@ class Scheduler:
         self._entered = 0  # samples in the entry
         self._pending = 0
         self._flows: dict[int, Flow] = {}
+        self._turns: deque[Turn] = deque()  # of flows, before any batch
         self._calls: set[Call] = set()  # not yet answered
         self._closing = self._stopped = False
         self._workers = [Worker() for _ in range(settings.workers)]
@@ -88,11 +89,11 @@ class Scheduler:
 
     @property
     def hanging(self) -> str:
-        """What models run a batch for too long; empty if none does."""
+        """What takes too long with a batch, as an error; empty if nothing does."""
         for worker in self._workers:
             batch = worker.batch
             if batch is not None and self._hangs(worker):
-                return self._stages.models(batch.stage)
+                return f"{self._stages.code(batch.stage)} hangs; ask again later"
         return ""
 
     def _hangs(self, worker: Worker) -> bool:
@@ -164,9 +165,8 @@ class Scheduler:
             raise RequestError(
                 f"{count:,} samples are too many; the queue has {most:,} places", 413
             )
-        hanging = self.hanging
-        if hanging:
-            raise RequestError(f"model {hanging} hangs; ask again later", 503)
+        if hanging := self.hanging:
+            raise RequestError(hanging, 503)
         future, now = self._loop.create_future(), time.monotonic()
         call = Call(future, options, samples, now, [None] * count, count)
         call.alone = count == 1 and options == USUAL
@@ -199,8 +199,12 @@ class Scheduler:
                 self._entered -= call.waiting
             for first in call.flows:
                 rows = self._undecided(call, first)
-                self._hand_out(self._stages.drop(first, rows), news)
-            # Others of a flow may have waited for these alone, and go on to the next stage.
+                for turn in self._stages.drop(first, rows):
+                    # Others of the flow waited for these alone, and go on.
+                    if self._stages.scored:  # by a worker, since it may hang
+                        self._turns.append(turn)
+                    else:
+                        self._hand_out(turn.taken(), news)
             self._wake()
         self._tell(news)
 
@@ -226,30 +230,37 @@ class Scheduler:
     def _work(self, worker: Worker) -> None:
         """Run batches until the end; what a thread does."""
         while True:
-            batch: Batch | None = None
+            batch: Batch | Turn | None = None
             try:
                 with self._lock:
-                    taken = self._next_batch()
+                    batch = self._next_turn(worker)
+                    taken = self._next_batch() if batch is None else None
                     if taken is not None:
                         batch, waited = taken
-                        worker.began, worker.batch = time.monotonic(), batch
-                    elif self._stopped:
+                        worker.begin(batch)
+                    elif batch is None and self._stopped:
                         return
-                    else:
+                    elif batch is None:
                         self._asleep += 1
                 if batch is None:
                     self._wakes.get()
                     continue
+                news = News()
                 if isinstance(batch, Alone):
-                    news = self._run_alone(worker, batch, waited)
-                else:
-                    news = self._run(worker, batch, waited)
+                    self._run_alone(worker, batch, waited, news)
+                elif not isinstance(batch, Turn):
+                    batch = self._run(worker, batch, waited, news)
+                while isinstance(batch, Turn):
+                    if news.calls:  # nobody waits for the confidence of others
+                        self._call_soon(self._tell, news)
+                        news = News()
+                    batch = self._take_turn(worker, batch, news)
                 self._call_soon(self._tell, news)
             except BaseException as error:  # of no sample; nobody may wait for ever
-                worker.batch, worker.given_up = None, False
+                worker.end()
                 self._call_soon(self._break_off, batch, error)
 
-    def _break_off(self, batch: Batch | None, error: BaseException) -> None:
+    def _break_off(self, batch: Batch | Turn | None, error: BaseException) -> None:
         """Fail the calls of a batch that could not be run; all if it could not be taken."""
         broken = RuntimeError(f"a batch could not be run: {first_line(error)}")
         broken.__cause__ = error
@@ -258,29 +269,45 @@ class Scheduler:
         # Those without anything left were decided, but not told.
         self._fail_calls([each for each in self._calls if each in own or not each.left], broken)
 
-    def _run(self, worker: Worker, batch: Batch, waited: float) -> News:
+    def _run(self, worker: Worker, batch: Batch, waited: float, news: News) -> Turn | None:
+        """Run a batch; return what the worker is to do at once."""
         answer, failed = self._stages.run(batch)
         with self._lock:
             seconds = time.monotonic() - worker.began
-            worker.batch, worker.given_up = None, False
             calls = {} if self._tracing is None else dict.fromkeys(self._calls_of(batch))
-            news = self._given(batch, answer, failed)
+            self._give(batch, answer, failed, news)
             news.contexts = [call.context for call in calls]
             news.batches.append((batch.stage, len(batch), waited, seconds))
+            return self._next_turn(worker)
+
+    def _take_turn(self, worker: Worker, turn: Turn, news: News) -> Turn | None:
+        """Let a flow decide, and its samples exit or wait; return what the worker is to do next."""
+        turn.decide()
+        with self._lock:
+            self._hand_out(turn.settle(), news)
+            return self._next_turn(worker)
+
+    def _next_turn(self, worker: Worker) -> Turn | None:
+        """End what a worker did, and let it begin the next turn, if there is one."""
+        if not self._turns:
+            worker.end()
             if len(self._workers) > 1 and any(map(self._waiting, range(self._stages.queues))):
                 self._wake()
-        return news
+            return None
+        turn = self._turns.popleft()
+        worker.begin(turn)
+        return turn
 
-    def _run_alone(self, worker: Worker, batch: Alone, waited: float) -> News:
+    def _run_alone(self, worker: Worker, batch: Alone, waited: float, news: News) -> None:
         """Decide on a sample as the online runner does; if that fails, let it wait as others do."""
-        call, news = batch.call, News()
+        call = batch.call
         try:
             made = self._stages.decide_alone(call.samples[0], batch.begin)
         except Exception:  # the usual way finds the reason
             made = None
         with self._lock:
             ends = [*batch.began[1:], time.monotonic()]
-            worker.batch, worker.given_up = None, False
+            worker.end()
             if call.left and made is not None:
                 self._answer(call, 0, Served(made), news)
                 news.made.append(made)
@@ -292,7 +319,6 @@ class Scheduler:
             news.contexts = [call.context]
             for stage, (began, end) in enumerate(zip(batch.began, ends, strict=True)):
                 news.batches.append((stage, 1, 0.0 if stage else waited, end - began))
-        return news
 
     def _call_soon(self, function: Callable[..., None], *arguments: Any) -> None:
         """Call a function in the event loop, if it still runs."""
@@ -359,25 +385,22 @@ class Scheduler:
         batch: Batch = self._stages.take(0, count)
         return batch
 
-    def _given(self, batch: Batch, answer: Any, failed: Any) -> News:
-        """Let the samples of a batch exit or wait at the next stage."""
-        news = News()
+    def _give(self, batch: Batch, answer: Any, failed: Any, news: News) -> None:
+        """Fail the samples of a batch that failed; flows that have all answers get their turn."""
         if failed:
             places = [(first, row) for first, rows in batch.flows for row in rows.tolist()]
             for place, reason in failed.items():
                 first, row = places[place]
                 self._fail(first, row, batch.stage, reason, news)
-        self._hand_out(self._stages.give(batch, answer), news)
-        return news
+        self._turns.extend(self._stages.give(batch, answer))
 
-    def _hand_out(self, decided: Iterable[Exits], news: News) -> None:
+    def _hand_out(self, exits: Exits, news: News) -> None:
         """Answer samples that exited; those of their flow that stay wait from now on."""
-        for exits in decided:
-            self._answer_all(exits, news)
-            if exits.ended:
-                self._flows.pop(exits.first, None)
-            else:
-                self._flows[exits.first].since = time.monotonic()
+        self._answer_all(exits, news)
+        if exits.ended:
+            self._flows.pop(exits.first, None)
+        else:
+            self._flows[exits.first].since = time.monotonic()
 
     def _answer_all(self, exits: Exits, news: News) -> None:
         for row, reason in exits.failed.items():
@@ -398,7 +421,7 @@ class Scheduler:
         if call.left and call.results[at] is None:
             self._answer(call, at, Served(None, None, brief(reason)), news)
             news.failed.append(stage)
-            self._hand_out(self._stages.drop(first, [row]), news)
+            self._turns.extend(self._stages.drop(first, [row]))
 
     def _answer(self, call: Call, row: int, served: Served, news: News) -> None:
         call.results[row] = served
@@ -440,12 +463,12 @@ class Scheduler:
                 calls = {call for batch in new for call in self._calls_of(batch)}
                 for each in late:
                     each.given_up = True
-            error = RequestError(f"model {self.hanging} hangs; ask again later", 503)
+            error = RequestError(self.hanging, 503)
             if len(late) == len(self._workers):
                 self._fail_all(error)
             self._fail_calls(calls, error)
 
-    def _calls_of(self, batch: Batch) -> list[Call]:
+    def _calls_of(self, batch: Batch | Turn) -> list[Call]:
         """Return the calls that a batch has samples of, once for each."""
         if isinstance(batch, Alone):
             return [batch.call]

@@ -154,8 +154,7 @@ class Serving:
             return "the server stops; ask again"
         if self.current is None:
             return "the models are being loaded; ask again"
-        hanging = self.current.scheduler.hanging
-        return f"model {hanging} hangs; ask again later" if hanging else ""
+        return self.current.scheduler.hanging
 
     @property
     def pending(self) -> int:

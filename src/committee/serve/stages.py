@@ -16,11 +16,12 @@ from committee.arrays import Array
 from committee.models.inputs import RawSamples
 from committee.rule.cascade import ALWAYS, Cascade, Stage
 from committee.rule.outputs import Outputs
+from committee.rule.scores import BUILT_IN, CONFIDENCES
 from committee.run.batching import Gathered, run_stage
 from committee.run.decision import Decision
 from committee.run.runner import Runner
 from committee.run.sample_batch import SampleBatch
-from committee.run.stage_queues import Exits, StageBatch, StageQueues
+from committee.run.stage_queues import Exits, StageBatch, StageQueues, Turn
 
 # Why samples of a batch failed, by their places in it.
 Failed = Mapping[int, str]
@@ -53,14 +54,25 @@ class Batch(Protocol):
 
 
 class Stages(Protocol):
-    """Queues of samples, and what runs a batch of them. Only :meth:`run` needs no lock."""
+    """Queues of samples, and what runs a batch of them.
+
+    All need a lock but what calls models or the confidence, which may be anybody's code:
+    :meth:`run`, :meth:`decide_alone` and ``Turn.decide``.
+    """
 
     @property
     def queues(self) -> int:
         """How many queues there are."""
 
+    @property
+    def scored(self) -> bool:
+        """Whether a function of a user scores samples; it may take any time."""
+
     def models(self, queue: int) -> str:
-        """Return what runs a queue's batches, for messages."""
+        """Return what runs a queue's batches, for spans."""
+
+    def code(self, queue: int) -> str:
+        """Return what runs and scores a queue's batches, as far as a user chose it, for errors."""
 
     def add(self, samples: RawSamples, options: Options) -> int:
         """Let samples wait in the first queue; return the number of the first."""
@@ -77,11 +89,11 @@ class Stages(Protocol):
     def run(self, batch: Any) -> tuple[Any, Failed]:
         """Run a batch; return what :meth:`give` takes, and which samples failed."""
 
-    def give(self, batch: Any, answer: Any) -> Iterator[Exits]:
-        """Yield what an answer decides."""
+    def give(self, batch: Any, answer: Any) -> Iterator[Turn]:
+        """Yield the turns of flows that an answer lets decide."""
 
-    def drop(self, first: int, rows: Collection[int]) -> Iterator[Exits]:
-        """Let samples of a flow run no further stage."""
+    def drop(self, first: int, rows: Collection[int]) -> Iterator[Turn]:
+        """Let samples of a flow run no further stage; yield its turn if it waited for them."""
 
     def decide_alone(self, sample: Any, begin: Callable[[int], None]) -> Decision:
         """Return the decision on a sample that is in no queue; ``begin`` may raise.
@@ -106,6 +118,8 @@ class ModelStages:
         self._recipes = {name: spec.preprocessing for name, spec in runner.specs.items()}
         stages = enumerate(runner.cascade.stages)
         self._stages = {name: index for index, stage in stages for name in stage.models}
+        name = runner.cascade.confidence
+        self.scored = CONFIDENCES.get(name) is not BUILT_IN.get(name)
         self._rules = [limited(runner.cascade, stage) for stage in range(self.queues)]
         self.waiting, self.next_flow = self._queues.waiting, self._queues.next_flow
         self.take, self.give, self.drop = self._queues.take, self._queues.give, self._queues.drop
@@ -118,6 +132,11 @@ class ModelStages:
     def models(self, queue: int) -> str:
         """See :class:`Stages`."""
         return "+".join(self._runner.cascade.stages[queue].models)
+
+    def code(self, queue: int) -> str:
+        """See :class:`Stages`."""
+        name = self._runner.cascade.confidence
+        return f"model {self.models(queue)}" + (f" or confidence {name!r}" if self.scored else "")
 
     def add(self, samples: RawSamples, options: Options) -> int:
         """See :class:`Stages`."""
@@ -170,6 +189,9 @@ class GraphStages:
         """See :class:`Stages`."""
         return "the ONNX file"
 
+    code = models
+    scored = False
+
     def add(self, samples: RawSamples, options: Options) -> int:
         """See :class:`Stages`."""
         first, self._next = self._next, self._next + len(samples)
@@ -198,16 +220,16 @@ class GraphStages:
         gathered = self._graph.gathered_in_parts(batch.samples, len(batch), keep_values=True)
         return gathered, gathered.failed
 
-    def give(self, batch: _GraphBatch, answer: Gathered | None) -> Iterator[Exits]:
-        """See :class:`Stages`."""
+    def give(self, batch: _GraphBatch, answer: Gathered | None) -> Iterator[Turn]:
+        """See :class:`Stages`; the graph has decided."""
         start = 0
         for first, rows in batch.flows:
             end = start + len(rows)
             made = None if answer is None else answer.decisions.rows(slice(start, end))
             start = end
-            yield Exits(first, 0, rows, rows[:0], made, True)
+            yield _decided(Exits(first, 0, rows, rows[:0], made, True))
 
-    def drop(self, first: int, rows: Collection[int]) -> Iterator[Exits]:
+    def drop(self, first: int, rows: Collection[int]) -> Iterator[Turn]:
         """Do nothing: a sample that was taken is in its only batch."""
         yield from ()
 
@@ -215,6 +237,11 @@ class GraphStages:
         """See :class:`Stages`."""
         begin(0)
         return self._runner(sample)
+
+
+def _decided(exits: Exits) -> Turn:
+    """Return the turn of a flow that has decided."""
+    return Turn(exits.stage, [(exits.first, exits.reached)], lambda: None, lambda: exits)
 
 
 def joined_samples(parts: Sequence[RawSamples]) -> RawSamples:
