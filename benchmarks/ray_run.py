@@ -44,7 +44,8 @@ from committee.profile.measure import processor
 from committee.run.offline import run_into
 from committee.run.open import LoadedCascade
 from committee.run.runner import Runner, cumulative_costs
-from committee.scale.cluster import connect, ray_data
+from committee.scale.cluster import connect
+from committee.scale.data import ray_data
 from committee.scale.parts import Parts
 from committee.scale.plan import Plan, groups_of, part_size, pools_of, reach_of, work_of
 from committee.scale.run import decided, job_of, results_table, run_into_parts

@@ -5,7 +5,10 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
-from types import ModuleType
+import threading
+import time
+from collections.abc import Iterator
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +16,7 @@ import pytest
 from committee.errors import ClusterError, CommitteeError, MissingExtraError, ModelError
 from committee.scale import cluster
 from committee.scale.cluster import connect, one_line
+from committee.scale.data import end_data, tables_of
 from test_imports import loaded
 
 ray = pytest.importorskip("ray", reason="ray is not installed")
@@ -26,8 +30,10 @@ def test_nothing_of_ours_loads_ray_before_it_is_joined() -> None:
 @pytest.mark.parametrize(
     ("address", "told"),
     [
-        ("auto", "no Ray runs on this machine. Start it with: ray start --head"),
-        ("auto", "asks for a token, as `ray start` tells, set RAY_AUTH_MODE=token"),
+        (
+            "auto",
+            "no Ray runs on this machine. Start it with: ray start --head; .*RAY_AUTH_MODE=token",
+        ),
         ("ray://head:10001", "Submit it: ray job submit"),
         ("head", "must be auto or HOST:PORT"),
         ("no.such.host.invalid:6379", "nothing answers there"),
@@ -35,7 +41,14 @@ def test_nothing_of_ours_loads_ray_before_it_is_joined() -> None:
         ("127.0.0.1:99999", "nothing answers there"),
     ],
 )
-def test_an_address_that_cannot_be_joined_is_refused_at_once(address: str, told: str) -> None:
+def test_an_address_that_cannot_be_joined_is_refused_at_once(
+    address: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def init(where: str, **_: object) -> None:
+        assert where == "auto"
+        raise ConnectionError("Could not find any running Ray instance")
+
+    monkeypatch.setattr(ray, "init", init)  # one may run beside the tests
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         free = str(probe.getsockname()[1])
@@ -75,6 +88,29 @@ def test_sigterm_stops_a_job_as_ctrl_c_does() -> None:
     words = [sys.executable, "-c", _TERMINATED]
     ended = subprocess.run(words, capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stderr) == (7, "")
+
+
+def test_what_is_still_computed_ends_before_ray_does() -> None:
+    stopped, before = threading.Event(), threading.enumerate()
+
+    def work() -> None:
+        stopped.wait()
+        time.sleep(0.2)  # a thread of Ray Data looks so often whether it shall end
+
+    def iter_batches(**_: object) -> Iterator[int]:
+        try:
+            yield from range(9)
+        finally:
+            stopped.set()
+
+    thread = threading.Thread(target=work, name="iter_threaded", daemon=True)
+    thread.start()
+    tables = tables_of(SimpleNamespace(iter_batches=iter_batches))
+    next(tables)
+    end_data(before)
+    assert stopped.is_set()
+    assert not thread.is_alive()
+    assert list(tables) == []
 
 
 class _Ray(ModuleType):

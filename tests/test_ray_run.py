@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -589,8 +590,21 @@ def test_bad_input_gets_one_line(
 
 
 def test_what_a_worker_lacks_is_one_line(
-    tmp_path: Path, ray_address: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    ray_address: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    import ray
+
+    end, alive = ray.shutdown, [""]
+
+    def shutdown() -> None:
+        alive[:] = sorted(each.name for each in set(threading.enumerate()) - before)
+        end()
+
+    monkeypatch.setattr(ray, "shutdown", shutdown)
+    before = set(threading.enumerate())
     code = "import only_here" + CODE
     pool = write_pool(tmp_path, code)
     cascade = cascade_of(pool, tmp_path / "c.json", [["one"], ["two"]], [0.8])
@@ -600,6 +614,9 @@ def test_what_a_worker_lacks_is_one_line(
     assert "No module named 'only_here'" in error
     assert "on node" in error
     assert error.count("\n") == 1
+    # No thread is left that might use Ray while it ends: that would end this process.
+    known = {"PythonGCThread", "ray_listen_error_messages", "Prefetcher"}
+    assert set(alive) <= known
 
 
 def test_data_are_named_so_that_workers_in_another_folder_find_them(

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from committee.errors import ClusterError, CommitteeError, needing
+from committee.scale.data import end_data
 from committee.text import brief, first_line
 from committee.version import __version__
 
@@ -76,7 +77,7 @@ def connect(address: str | None = None) -> Iterator[Cluster]:
     ray = _ray()
     own = not ray.is_initialized()
     where = address or os.environ.get("RAY_ADDRESS") or "local"
-    before = signal.getsignal(signal.SIGTERM)
+    before, threads = signal.getsignal(signal.SIGTERM), threading.enumerate()
     try:
         if own:
             _start(ray, where)
@@ -90,8 +91,11 @@ def connect(address: str | None = None) -> Iterator[Cluster]:
             yield Cluster(there, alive, have.get("CPU", 0.0), have.get("GPU", 0.0))
     finally:
         if own:
-            ray.shutdown()
-            _at_sigterm(before)
+            try:
+                end_data(threads)
+            finally:
+                ray.shutdown()
+                _at_sigterm(before)
 
 
 def _at_sigterm(handler: Any) -> None:
@@ -133,17 +137,6 @@ def _ray() -> Any:
             f'Install it with: pip install "ray[data,serve]>={oldest}"'
         )
     return ray
-
-
-def ray_data() -> Any:
-    """Return Ray Data, which shows no progress of its own, and logs into Ray's files."""
-    from ray import data
-
-    for handler in logging.getLogger("ray.data").handlers:
-        if isinstance(handler, logging.StreamHandler):
-            handler.setLevel(logging.ERROR)
-    data.DataContext.get_current().enable_progress_bars = False
-    return data
 
 
 def _start(ray: Any, where: str) -> None:

@@ -19,7 +19,8 @@ from committee.models.failures import Answered
 from committee.models.load import load_models
 from committee.predict_batches import Batch, Compute, Computed, Computing, Work
 from committee.rule.outputs import Outputs
-from committee.scale.cluster import Cluster, ray_data
+from committee.scale.cluster import Cluster
+from committee.scale.data import ray_data, tables_of
 from committee.spec.model import ModelSpec
 
 # Opens the samples on a worker, all of them and without labels.
@@ -157,7 +158,7 @@ def _answers(job: _Job, chunks: Sequence[Sequence[Batch]], actors: Actors) -> It
         num_cpus=actors.cpus,
         num_gpus=actors.gpus or None,
     )
-    for table in answers.iter_batches(batch_size=None, batch_format="pyarrow"):
+    for table in tables_of(answers):
         for each in table["made"]:
             yield pickle.loads(each.as_py())
 

@@ -29,7 +29,8 @@ from committee.run.loading import Models
 from committee.run.open import LoadedCascade
 from committee.run.results import schema
 from committee.scale.blocks import FAILED, Block, Layout
-from committee.scale.cluster import one_line, ray_data
+from committee.scale.cluster import one_line
+from committee.scale.data import ray_data, tables_of
 from committee.scale.parts import Parts
 from committee.scale.plan import Plan
 from committee.scale.stage import Job, Source, StageStep
@@ -132,7 +133,7 @@ def decided(job: Job, plan: Plan, spans: Sequence[tuple[int, int]]) -> Iterator[
                 num_cpus=pool.cpus,
                 num_gpus=pool.gpus,
             )
-        for table in data.iter_batches(batch_size=None, batch_format="pyarrow"):
+        for table in tables_of(data):
             block = Block.of(table, Layout())
             if block.error is not None:
                 raise block.error
