@@ -26,7 +26,7 @@ SOURCES := timm==1.0.31 torchvision==0.28.0 \
 # Every extra of pyproject.toml.
 EXTRAS := .[all,torch,timm,torchvision,transformers,export,sklearn,hub,datasets,video,pytorchvideo,serve,grpc,tracing,ray]
 
-.PHONY: fuzz node node-if-there demo imagenet test test-ray test-lowest dist test-wheel test-sdist downloads lint bench bench-search \
+.PHONY: fuzz node node-if-there demo imagenet test test-but-ray test-beside test-ray test-lowest dist test-wheel test-sdist downloads lint bench bench-search \
 	bench-search-large bench-imagenet bench-promises bench-alarms bench-rivals bench-predict bench-import bench-run \
 	bench-export bench-serve bench-ray bench-which-one multiply-adds docs notebooks playground structure format clean
 
@@ -40,7 +40,22 @@ imagenet: $(DEMO_VENV)/ready
 # Bytecode is written whatever the environment says: two workers and many programs import the same.
 test:
 	$(MAKE) --no-print-directory -j 2 $(VENV)/ready node-if-there .browser/chromium
-	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	PYTHONDONTWRITEBYTECODE= $(MAKE) --no-print-directory -j 2 test-but-ray test-beside
+
+# The tests on Ray have a process of their own beside the others, so that one which ends or hangs there harms no other;
+# Ray also waits more than it works. A test that takes too long is named and ends that process.
+RAY_TESTS := $(wildcard tests/test_ray_*.py)
+RAY_PYTEST = $(if $(shell command -v timeout),timeout -k 10 $(1)) $(BIN)/python -m pytest \
+	-o faulthandler_timeout=240 -o faulthandler_exit_on_timeout=true $(RAY_TESTS)
+
+test-but-ray:
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(addprefix --ignore=,$(RAY_TESTS))
+
+# The report comes in one piece.
+test-beside:
+	@report=$$(mktemp); $(call RAY_PYTEST,600) >$$report 2>&1; status=$$?; \
+		echo; echo "The tests on Ray:"; cat $$report; rm $$report; \
+		[ $$status -ne 124 ] || echo "They took longer than 600 s and were ended."; exit $$status
 
 # 100,000 damaged and crafted files, and as many requests; seeds are printed, and SEED=n begins at one.
 fuzz: $(VENV)/ready
@@ -49,7 +64,7 @@ fuzz: $(VENV)/ready
 
 # The tests on Ray, with those that kill a node of a cluster and its driver: a minute and a half more.
 test-ray: $(VENV)/ready
-	RAY_FAULTS=1 $(BIN)/python -m pytest tests/test_ray_*.py
+	RAY_FAULTS=1 $(call RAY_PYTEST,1200)
 
 # The tests on the oldest versions that pyproject.toml admits, of all extras. torch comes with its CUDA
 # packages, 5 GB, unless UV_TORCH_BACKEND=cpu sends uv to the place that has its builds for processors.
