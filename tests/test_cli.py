@@ -91,6 +91,10 @@ BAD = {
     "search store --min-accuracy 0.999": "no committee reaches accuracy 99.90 % on 'val'",
     "search store --max-cost 0.5": "no committee costs at most 0.500 macs on 'val'. Nearest",
     "search store --worst-case 0.5": "0.5",
+    # addresses where a path of this machine is meant
+    "predict pool.toml --data val.npz --split val --out s3://b/f": "s3://b/f: is an address, and a",
+    "search s3://b/f": "s3://b/f: is an address, and a path of this machine is meant",
+    "watch good.json s3://b/f": "s3://b/f: is an address, and a path of this machine is meant",
     # options that do not fit
     "search store --out c.json": "--out needs --match, --min-accuracy, --max-cost, --cascade-of or",
     "search store --match two --max-cost 0.5": "no committee is that accurate for at most 0.500",

@@ -236,15 +236,6 @@ def test_images_behind_an_address_are_those_of_a_folder(
     assert opened[0].digests(rows).tolist() == opened[1].digests(rows).tolist()
     some = replace(there.source, rows="0:10", fraction="0.5").open(models)
     assert len(some.samples) == 5
-    for spec, told in (
-        (f"file://{tmp_path}/none", "cannot be read"),
-        ("nosuch://bucket/images", "neither pyarrow nor fsspec"),
-    ):
-        with pytest.raises(DataError, match=told):
-            replace(there.source, spec=spec).open(models)
-    records = read_pool_file(record_world.write_pool(tmp_path)).models
-    with pytest.raises(DataError, match="of addresses only folders of images are read"):
-        replace(there.source).open(list(records))
 
 
 def test_a_model_that_always_fails_ends_the_work(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import record_world
 from committee.arrays import Array
 from committee.data.arrays import ArrayDataset
 from committee.data.base import BrokenSamplesError, Dataset
@@ -83,25 +84,39 @@ def _same_size() -> Array:
     return np.stack([image[:9, :14] for image in IMAGES])
 
 
-SOURCES: dict[str, Callable[[Path], Path]] = {
+def remote(make: Callable[[Path], Path]) -> Callable[[Path], str]:
+    """A source behind an address."""
+
+    def made(root: Path) -> str:
+        pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+        return f"file://{make(root)}"
+
+    return made
+
+
+SOURCES: dict[str, Callable[[Path], Path | str]] = {
     "folder": folder,
     "csv": table,
     "npz": npz,
     "npy": npy,
     "datasets": saved,
+    "remote folder": remote(folder),
+    "remote csv": remote(table),
+    "remote npz": remote(npz),
+    "remote npy": remote(npy),
 }
 
 
 @pytest.fixture(params=SOURCES)
-def source(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+def source(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
     return SOURCES[request.param](tmp_path)
 
 
-def test_every_source_keeps_the_contract(source: Path) -> None:
+def test_every_source_keeps_the_contract(source: Path | str) -> None:
     check_data(open_data(source, "test", CLASSES))
 
 
-def test_every_source_gives_images_and_labels(source: Path) -> None:
+def test_every_source_gives_images_and_labels(source: Path | str) -> None:
     dataset = open_data(source, "test", CLASSES)
     samples = dataset.samples
     assert (samples.split, samples.classes) == ("test", CLASSES)
@@ -113,14 +128,21 @@ def test_every_source_gives_images_and_labels(source: Path) -> None:
         assert samples.labels[row] == LABELS[number]
 
 
-def test_digests_are_those_of_the_images(source: Path) -> None:
+def test_digests_are_those_of_the_images(source: Path | str) -> None:
     dataset = open_data(source, "test", CLASSES)
     assert len(set(dataset.digests(np.arange(COUNT)).tolist())) == COUNT
 
 
+@pytest.mark.parametrize("address", ["", "file://"])
 @pytest.mark.parametrize("make", [folder, table, saved])
-def test_broken_images_keep_the_contract(tmp_path: Path, make: Callable[[Path], Path]) -> None:
-    dataset = open_data(broken(make, tmp_path), "val", CLASSES)
+def test_broken_images_keep_the_contract(
+    tmp_path: Path, make: Callable[[Path], Path], address: str
+) -> None:
+    if address and make is saved:
+        with pytest.raises(DataError, match="no image in it"):
+            open_data(f"{address}{broken(make, tmp_path)}", "val", CLASSES)
+        return
+    dataset = open_data(f"{address}{broken(make, tmp_path)}", "val", CLASSES)
     rows = [row for row in range(COUNT) if _is_broken(dataset, row)]
     assert len(rows) == len(SPOILT)
     check_data(dataset, rows)
@@ -218,6 +240,86 @@ def test_the_contract_notices(fault: str) -> None:
 def test_the_contract_notices_what_is_read_though_it_is_broken() -> None:
     with pytest.raises(AssertionError, match="is a BrokenSamplesError"):
         check_data(Faulty("none"), [3])
+
+
+# Addresses
+
+
+def _same(here: Dataset, there: Dataset) -> None:
+    rows = np.arange(len(here.samples))
+    assert there.samples.fingerprint == here.samples.fingerprint
+    assert there.samples.classes == here.samples.classes
+    assert len(there.samples.notes) == len(here.samples.notes)
+    assert not any("/committee-" in note for note in there.samples.notes)
+    assert there.digests(rows).tolist() == here.digests(rows).tolist()
+    for own, other in zip(here.read(rows), there.read(rows), strict=True):
+        assert np.array_equal(own, other) if isinstance(own, np.ndarray) else own == other
+
+
+def _of_records(field: Field) -> ModelSpec:
+    return ModelSpec("m", "python:m.py:m", Record((field,)), task="classification")
+
+
+def test_records_behind_an_address_are_those_of_the_file(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    rows = record_world.reviews(9, 0)
+    record_world.write_csv(tmp_path / "d.csv", rows)
+    record_world.write_jsonl(tmp_path / "d.jsonl", [dict(row) for row in rows])
+    models = [_of_records(Field("", ("text",)))]
+    for name in ("d.csv", "d.jsonl", "d.csv:label=stars,id=text"):
+        specs = (f"{at}{tmp_path / name}" for at in ("", "file://"))
+        _same(*(open_data(each, "val", ("no", "3"), models=models, labels="if they fit")
+                for each in specs))  # fmt: skip
+    files = [_of_records(Field())]
+    _same(*(open_data(f"{at}{folder(tmp_path)}", "val", CLASSES, models=files)
+            for at in ("", "file://")))  # fmt: skip
+    (tmp_path / "torn.csv").write_text("text,label\na\n")
+    with pytest.raises(DataError, match=rf"^file://{tmp_path}/torn.csv: line 2 has not"):
+        open_data(f"file://{tmp_path}/torn.csv", models=models)
+
+
+def test_a_table_behind_an_address_names_files_by_their_addresses(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    images = sorted(folder(tmp_path).rglob("*.png"))
+    (tmp_path / "lists").mkdir()
+    names = [f"file://{images[0]}", f"../data/{images[1].parent.name}/{images[1].name}", "../none"]
+    (tmp_path / "lists" / "list.csv").write_text("\n".join(["path", *names]))
+    dataset = open_data(f"file://{tmp_path}/lists/list.csv")
+    for row in (0, 1):
+        (read,) = dataset.read(np.array([row]))
+        assert np.array_equal(np.asarray(read), np.asarray(Image.open(images[row])))
+    with pytest.raises(BrokenSamplesError, match="No such file"):
+        dataset.read(np.array([2]))
+    assert dataset.digests(np.array([2])).tolist() == [0]
+
+
+def test_what_does_not_answer_is_no_fault_of_a_sample(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    dataset = open_data(f"file://{folder(tmp_path)}", "val", CLASSES)
+
+    def down(*_: object) -> None:
+        raise OSError("the network is down")
+
+    monkeypatch.setattr("committee.data.remote.Place._copy_into", down)
+    with pytest.raises(DataError, match=r"cannot be read .*network is down.* run the same") as told:
+        dataset.read(np.array([0]))
+    assert not isinstance(told.value, BrokenSamplesError)
+
+
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        ("file:///none/such", "file:///none/such: does not exist"),
+        ("nosuch://bucket/images", "neither pyarrow nor fsspec opens it"),
+        (f"file://{__file__}", r"is of no known form\. Of addresses a folder of images"),
+    ],
+)
+def test_addresses_without_samples_are_refused(spec: str, told: str) -> None:
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    with pytest.raises(DataError, match=told):
+        open_data(spec)
 
 
 # Tables

@@ -8,6 +8,8 @@ from typing import Any
 
 from typer.core import TyperCommand
 
+from committee.errors import CommitteeError
+
 START = """\
 Runs the cheap model first and the big one only when the cheap one is unsure.
   committee demo                      does the whole job on six small networks
@@ -49,10 +51,28 @@ _LOAD = {
 
 # What typer puts around the name of an argument.
 _BRACES = re.compile(r"^\{|\.*\}")
+# Parameters that name files of this machine, and how an address in their place looks as a path.
+_PLACES = ("cascade", "out", "pool", "results", "state", "store")
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/+")
 
 
 class Command(TyperCommand):
-    """A command whose help shows its options in panels."""
+    """A command whose help shows its options in panels, and whose paths are no addresses."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Call the command; refuse addresses where a path of this machine is meant."""
+        parts = ctx.info_name == "run" and ctx.params.get("on")
+        for name in _PLACES:
+            value = None if parts and name == "out" else ctx.params.get(name)
+            for each in value if isinstance(value, list) else [value]:
+                found = _ADDRESS.match(str(each))
+                if found:
+                    raise CommitteeError(
+                        f"{found[0].rstrip('/')}//{str(each)[found.end() :]}: is an address, and "
+                        "a path of this machine is meant. Bring what is there to a disk, or write "
+                        "here and copy it; addresses are for --data, and for --out of run --on ray"
+                    )
+        return super().invoke(ctx)
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Return the usage with arguments as the help names them: STORE, not {STORE}."""

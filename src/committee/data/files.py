@@ -141,6 +141,13 @@ _OF_SYSTEMS = frozenset(
         *("system volume information", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"),
     }
 )
+
+
+def is_hidden(name: str) -> bool:
+    """Return True for names of files and folders that are no samples."""
+    return name.startswith(".") or name.lower() in _OF_SYSTEMS
+
+
 # Endings that an error names.
 _USUAL = (".jpg", ".jpeg", ".png", ".tif", ".mp4", ".mov", ".avi", ".mkv")
 # Classes that an error writes out, to be copied.
@@ -289,7 +296,7 @@ def _sort_entries(
     for entry in entries:
         name = prefix + entry.name
         ending = f".{entry.name.rpartition('.')[2].lower()}"
-        if entry.name.startswith(".") or entry.name.lower() in _OF_SYSTEMS:
+        if is_hidden(entry.name):
             contents.hidden.append(name)
         elif _is_folder(entry):
             folders += [] if _is_circle(Path(entry.path)) else [name]

@@ -21,7 +21,8 @@ from committee.data.base import Dataset, PartDataset, part, share
 from committee.data.clips import CLIP_ENDINGS, ClipsDataset
 from committee.data.files import IMAGES, FileKind, open_folder
 from committee.data.huggingface import is_saved, open_saved
-from committee.data.records import READERS, open_records
+from committee.data.records import FILES, READERS, divided, open_records
+from committee.data.remote import Place, is_remote
 from committee.data.table import open_csv
 from committee.errors import CommitteeError, DataError, ShapeError, UnknownNameError
 from committee.pool.labels import LabelMode
@@ -53,9 +54,10 @@ def open_data(
 
     Args:
         spec: A folder of files, one folder per class; a csv of paths and labels; one image or clip;
-            a plug-in's ``NAME:REST``; for images also an npz or npy file, a folder that Hugging
-            Face datasets saved, or ``embedded:val`` and ``embedded:test``, the demo's; for records
-            see :func:`committee.data.records.open_records`.
+            the address of a folder or file, as ``s3://BUCKET/FOLDER``; a plug-in's ``NAME:REST``;
+            for images also an npz or npy file, a folder that Hugging Face datasets saved, or
+            ``embedded:val`` and ``embedded:test``, the demo's; for records see
+            :func:`committee.data.records.open_records`.
         split: Name for the split.
         classes: Names of the classes in the order of the models' outputs.
         rows: ``START:STOP:STEP`` to take only some samples.
@@ -75,7 +77,9 @@ def open_data(
         UnknownNameError: If there is no such plug-in.
     """
     try:
-        if task_of(models).records:
+        if is_remote(spec) and str(spec).partition(":")[0] not in _plugins():
+            dataset = _behind(str(spec), split, classes, models, labels)
+        elif task_of(models).records:
             dataset = _records(spec, split, classes, models, labels)
         else:
             dataset = _open(spec, split, classes, _KINDS[task_of(models).sample](models), labels)
@@ -147,10 +151,43 @@ def _open(
     )
 
 
+def _behind(
+    spec: str, split: str, classes: Sequence[str], models: Sequence[ModelSpec], labels: LabelMode
+) -> Dataset:
+    """Open what lies behind an address."""
+    task = task_of(models)
+    address, named = divided(spec) if task.records else (spec, "")
+    place = Place.of(address)
+    kind = FILES if task.records else _KINDS[task.sample](models)
+    if place.is_folder:
+        return place.folder(split, classes, kind, labels)
+    arrays = READERS if task.records else _ARRAYS if kind is IMAGES else {}
+    if place.ending in (".csv", *arrays):
+        with place.fetched() as path:
+            if place.ending in arrays:
+                own = f"{path}:{named}" if named else path
+                dataset = open_data(own, split, classes, models=models, labels=labels)
+            else:
+                dataset = open_csv(path, split, classes, place.beside(kind), labels)
+        samples = dataset.samples
+        notes = tuple(each.replace(str(path), address) for each in samples.notes)
+        return PartDataset(dataset, np.arange(len(samples)), replace(samples, notes=notes))
+    if kind.endings is not None and place.ending in kind.endings:
+        return place.one(split, classes, kind)
+    raise DataError(
+        f"data {spec}: is of no known form. Of addresses a folder of {task.samples} is read, or a "
+        f"file ({', '.join(dict.fromkeys((*arrays, '.csv')))})"
+    )
+
+
+def _plugins() -> dict[str, EntryPoint]:
+    return {each.name: each for each in entry_points(group=GROUP)} | _OWN
+
+
 def _open_plugin(
     name: str, rest: str, split: str, classes: Sequence[str], labels: LabelMode
 ) -> Dataset:
-    plugins = {each.name: each for each in entry_points(group=GROUP)} | _OWN
+    plugins = _plugins()
     if name not in plugins:
         raise UnknownNameError.of(f"data {name}:{rest}", f"plug-in of {GROUP}", name, plugins)
     try:

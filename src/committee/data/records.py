@@ -168,7 +168,8 @@ class _BytesDataset(FilesDataset):
         return str(getattr(error, "strerror", None) or error)
 
 
-_FILES = FileKind("file", None, _BytesDataset)
+# Files as records.
+FILES = FileKind("file", None, _BytesDataset)
 
 
 def open_records(
@@ -190,7 +191,7 @@ def open_records(
     """
     path, named = _parsed(spec)
     if path.is_dir() and not is_saved(path):
-        return open_folder(path, split, classes, _FILES, labels)
+        return open_folder(path, split, classes, FILES, labels)
     if not path.is_dir() and not (path.is_file() and path.suffix.lower() in READERS):
         return None
     columns = _read_columns(path, split)
@@ -227,11 +228,17 @@ def _check_array(path: Path, first: _Rows, recipes: Sequence[Record]) -> None:
 
 def _parsed(spec: str | Path) -> tuple[Path, dict[str, str]]:
     """Return the path of a spec, and the columns that it names."""
-    match = None if Path(spec).exists() else _NAMED.fullmatch(str(spec))
-    if match is None:
+    if Path(spec).exists():
         return Path(spec), {}
-    pairs = (each.partition("=") for each in match[2].split(","))
-    return Path(match[1]), {name: column for name, _, column in pairs}
+    place, named = divided(str(spec))
+    pairs = (each.partition("=") for each in named.split(",") if named)
+    return Path(place), {name: column for name, _, column in pairs}
+
+
+def divided(spec: str) -> tuple[str, str]:
+    """Return where a spec says that samples are, and the text that names columns."""
+    match = _NAMED.fullmatch(spec)
+    return (spec, "") if match is None else (match[1], match[2])
 
 
 _WORDS = {"label": LABEL_WORDS, "id": ID_WORDS}

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from committee.data.remote import filesystem_of
 from committee.errors import ChangedError, DataError, require
 from committee.files import disk_errors, write_bytes
 from committee.text import first_line
@@ -144,30 +145,6 @@ class Parts:
                 f"{self.where}: cannot be read or written ({first_line(error)}). Parts that are "
                 "there stay; mend it and run the same command again"
             ) from error
-
-
-def filesystem_of(where: str) -> tuple[Any, str]:
-    """Return the file system of pyarrow for a folder or file, and its path there."""
-    import pyarrow as pa
-    from pyarrow import fs
-
-    if "://" not in where:
-        return fs.LocalFileSystem(), str(Path(where).absolute())
-    try:
-        filesystem, path = fs.FileSystem.from_uri(where)
-        return filesystem, path.rstrip("/")
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        pass  # a scheme that fsspec may know
-    try:
-        import fsspec
-
-        found, path = fsspec.core.url_to_fs(where)
-    except (ImportError, ValueError) as error:
-        raise DataError(
-            f"{where}: neither pyarrow nor fsspec opens it ({first_line(error)}). Name a folder, "
-            "s3://BUCKET/FOLDER or gs://BUCKET/FOLDER, or install what fsspec needs for it"
-        ) from None
-    return fs.PyFileSystem(fs.FSSpecHandler(found)), path.rstrip("/")
 
 
 def _names(filesystem: Any, root: str) -> list[str]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from committee.arrays import Array
-from committee.data.base import Dataset, part, share
+from committee.data.base import Dataset
 from committee.data.open import open_data
 from committee.errors import ChangedError
 from committee.models.failures import Streak
@@ -27,7 +27,6 @@ from committee.run.runner import group_size
 from committee.run.sample_batch import SampleBatch
 from committee.run.scoring import ScoringInParts
 from committee.scale.blocks import FAILED, Block, Layout, kept
-from committee.scale.remote import is_remote, open_remote
 from committee.spec.model import ModelSpec
 from committee.spec.recipe import Recipe
 
@@ -56,24 +55,17 @@ class Source:
     fingerprint: str = ""
 
     def open(self, models: Sequence[ModelSpec]) -> Dataset:
-        """Open the samples, here or behind an address."""
-        if is_remote(self.spec):
-            dataset = open_remote(self.spec, self.classes, models)
-            if self.rows is not None:
-                dataset = part(dataset, self.rows)
-            if self.fraction is not None:
-                dataset = share(dataset, self.fraction, self.seed)
-        else:
-            dataset = open_data(
-                self.spec,
-                "run",
-                self.classes,
-                self.rows,
-                self.fraction,
-                self.seed,
-                models,
-                "if they fit",
-            )
+        """Open the samples."""
+        dataset = open_data(
+            self.spec,
+            "run",
+            self.classes,
+            self.rows,
+            self.fraction,
+            self.seed,
+            models,
+            "if they fit",
+        )
         if self.fingerprint not in ("", dataset.samples.fingerprint):
             raise ChangedError(
                 f"data {self.spec}: this worker finds {len(dataset.samples):,} samples there, and "
