@@ -128,8 +128,6 @@ def notes_on(
 
 def _other_order(predicted: Array, labels: Array, classes: int, names: Sequence[str]) -> str:
     """Return a text on an order of the classes with far higher accuracy; empty if there is none."""
-    from scipy.optimize import linear_sum_assignment
-
     known = (labels >= 0) & (labels < classes) & (predicted < classes)
     count = int(known.sum())
     accuracy = float((predicted == labels)[known].mean()) if count else 1.0
@@ -137,6 +135,11 @@ def _other_order(predicted: Array, labels: Array, classes: int, names: Sequence[
         return ""
     pairs = np.zeros((classes, classes), np.int64)
     np.add.at(pairs, (predicted[known], labels[known]), 1)
+    # No order is better than one that may use a class twice; SciPy takes long to load.
+    if float(pairs.max(axis=1).sum()) / count <= max(_GOOD, accuracy + _FAR):
+        return ""
+    from scipy.optimize import linear_sum_assignment
+
     # Among equally good orders, prefer the one that moves least: classes without samples stay.
     to = linear_sum_assignment(2 * classes * pairs + np.eye(classes), maximize=True)[1]
     best = float(pairs[np.arange(classes), to].sum()) / count
