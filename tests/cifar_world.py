@@ -3,7 +3,7 @@
     python tests/cifar_world.py
 
 writes the record anew, from a run of all four networks on all 10,000 images; that takes minutes.
-The tests run them on every tenth image and compare with the record.
+The tests run them on every fortieth image and compare with the record.
 """
 
 from __future__ import annotations
