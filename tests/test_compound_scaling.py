@@ -115,12 +115,12 @@ def few_images(tmp_path_factory):
     return folder
 
 
-# The script with 300 images held out; it trains into each folder named.
+# The script with 300 images held out and four epochs; it trains into each folder named.
 TRAIN = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
 import train
-train.HELD_OUT = 300
+train.HELD_OUT, train.EPOCHS = 300, 4
 data, *folders = sys.argv[2:]
 def train_into(folders):
     for folder in folders:
@@ -133,7 +133,7 @@ saved, save = [], train.torch.save
 def save_and_die(*arguments):
     save(*arguments)
     saved.append(1)
-    if len(saved) == 4:  # in the fourth epoch, before its checkpoint is on disk
+    if len(saved) == 3:  # in the third epoch, before its checkpoint is on disk
         sys.stdout.flush()
         os._exit(9)
 train.torch.save = save_and_die
@@ -151,17 +151,17 @@ def test_killed_training_goes_on_to_the_same_outputs(few_images, tmp_path):
         )  # fmt: skip
         return done.returncode, [said.count("'epoch'") for said in done.stdout.split("end of")]
 
-    assert train("killed", before=KILLED) == (9, [3])
+    assert train("killed", before=KILLED) == (9, [2])
     assert not list((tmp_path / "killed").rglob("*.npz"))
     # What is done is not trained again.
-    assert train("killed", "whole", "killed") == (0, [5, 8, 0, 0])
+    assert train("killed", "whole", "killed") == (0, [2, 4, 0, 0])
     for split in ("val", "test"):
         whole, killed = (
             (tmp_path / out / split / "phi-4-seed0.npz").read_bytes() for out in ("whole", "killed")
         )
         assert whole == killed
     log = json.loads((tmp_path / "killed" / "logs" / "phi-4-seed0.json").read_text())
-    assert [each["epoch"] for each in log["epochs"]] == list(range(1, 9))
+    assert [each["epoch"] for each in log["epochs"]] == list(range(1, 5))
 
 
 def test_committed_outputs_take_at_most_fifteen_megabytes():

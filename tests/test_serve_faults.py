@@ -323,7 +323,7 @@ def test_connections_have_a_limit() -> None:
 
 
 def test_many_swaps_lose_no_request_and_keep_no_cascade(tmp_path: Path) -> None:
-    path, swaps = chain_file(tmp_path), 15
+    path, swaps = chain_file(tmp_path), 5
     image = embedded_images("test").read(np.arange(4))
     alive: weakref.WeakSet[Any] = weakref.WeakSet()
     notes: list[str] = []
