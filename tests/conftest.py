@@ -39,12 +39,11 @@ settings.load_profile("committee")
 
 # The files that take longest, longest first: workers take whole files, and shall end together.
 LONGEST = """
-    real_pools resume findings demo statistics search sources report certify calibration
-    compound_scaling page graph search_options multiply_adds metrics verify dense study
-    export_rules verify_promise calibrate engines dense_study certify_commands
-    study_any_pool choice record_examples bundle video every_option rules self_cascades
-    study_analyses run_resume notebooks report_command estimator run sample_costs docs
-    every_kind
+    real_pools statistics demo resume search findings sources graph study report metrics
+    multiply_adds certify page estimator terminal compound_scaling verify search_options dense
+    calibration serve serve_faults serve_observing video export_rules engines verify_promise
+    calibrate self_cascades hub notebooks every_option sharded run_resume study_analyses
+    dense_study study_any_pool bundle docs certify_commands record_examples ray_cluster
 """
 
 
