@@ -66,6 +66,17 @@ def test_commands_search_evaluate_and_certify_a_folder(folder, tmp_path, committ
     committee("search", folder, "--match", "c", "--within", "0.02", "--out", out)
     assert "chose the cascade" in committee("evaluate", out, folder, "--split", "val")
     words = ("--split", "new", "--match", "c", "--within", "0.1")
+    write_pool(one, decisions(3000, seed=1, split="new"))
+    told = [
+        json.loads(
+            committee("certify", out, each, *words, "--json", "--out", tmp_path / "certified.json")
+        )
+        for each in (new, one)
+    ]
+    # What identifies the samples of a folder is a sum, in a store also their order.
+    for each in told:
+        del each["certificate"]["samples_fingerprint"], each["certificate"]["checksum"]
+    assert told[0]["certificate"] == told[1]["certificate"]
     assert "Certificate" in committee("certify", out, new, *words)
     newer = write_shards(tmp_path / "newer", decisions(3000, seed=2, split="test"), [10])
     assert "kept" in committee("evaluate", out, newer)
@@ -166,10 +177,14 @@ def test_samples_that_chose_cannot_certify_however_they_are_divided(tmp_path, na
     pool = decisions(700, ids=[name.format(row) for row in range(700)])
     first = open_shards(write_shards(tmp_path / "first", pool, [100, 300]), "val")
     chosen = search(first).matching("c", 0.05).cascade
+    alone = search(pool).matching("c", 0.05).cascade
     second = open_shards(write_shards(tmp_path / "second", pool, [50]), "val")
     for own in (first, second, pool, pool.rows(slice(None, None, -1), "val")):
-        assert chosen_by(chosen, own) == "these samples chose the cascade"
+        for each in (chosen, alone):
+            assert chosen_by(each, own) == "these samples chose the cascade"
     assert not chosen_by(chosen, decisions(700, seed=4))
+    other = write_shards(tmp_path / "other", decisions(700, seed=4), [100])
+    assert not chosen_by(alone, open_shards(other, "val"))
 
 
 def test_a_store_that_was_replaced_is_read_anew_and_not_in_the_middle(tmp_path):

@@ -22,13 +22,12 @@ from committee.certificates.exact_tests import (
 from committee.certificates.figures import certificate_figures, level_text
 from committee.certificates.verdict import Verdict
 from committee.errors import CascadeError, CommitteeError, MisalignedError
-from committee.pool.comparison import identity_of, sum_of, summed_identity
+from committee.pool.comparison import identity_of, sum_identity_of
 from committee.pool.costs import SampleCost
 from committee.pool.evaluate import exits_of, measure_of, source_of, stage_costs, stored_decisions
 from committee.pool.metrics import TOP_1, Metric
 from committee.pool.outcomes import refuse_outcomes
 from committee.pool.pool import Pool
-from committee.pool.samples import CountedSamples
 from committee.reading import plain
 from committee.rule.cascade import Cascade
 from committee.rule.certificate import CertificateRecord
@@ -287,11 +286,8 @@ def checked_on(cascade: Cascade, pool: Pool, metric: Metric | None = None) -> Ch
 def identities(cascade: Cascade, pool: Pool) -> set[str]:
     """Return every fingerprint by which a cascade may know the samples of a pool."""
     alone = (identity_of(pool, [name]) for name in cascade.calibrations)
-    known = {identity_of(pool, cascade.names), *alone}
     # A folder of stores knows its samples by their sum, however they are divided.
-    if isinstance(pool.samples, CountedSamples) or not pool.keeps_outputs:
-        return known
-    return {*known, summed_identity(sum_of(pool))}
+    return {identity_of(pool, cascade.names), *alone, sum_identity_of(pool)}
 
 
 def seen_as(cascade: Cascade, identities: Collection[str]) -> str:
@@ -300,7 +296,10 @@ def seen_as(cascade: Cascade, identities: Collection[str]) -> str:
     fitted = {each.samples for each in cascade.calibrations.values()}
     known = {
         "the certificate rests on these samples": {own.samples_fingerprint} if own else set(),
-        "these samples chose the cascade": {cascade.origin.samples_fingerprint},
+        "these samples chose the cascade": {
+            cascade.origin.samples_fingerprint,
+            cascade.origin.samples_sum,
+        },
         "these samples fitted calibrations of the cascade": fitted,
     }
     return next((text for text, each in known.items() if (each - {""}) & {*identities}), "")

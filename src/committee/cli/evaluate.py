@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from committee.certificates.certificate import Certificate, Checked, agreeing_with, checked_on
+from committee.certificates.certificate import (
+    Certificate,
+    Checked,
+    agreeing_with,
+    checked_on,
+    chosen_by,
+)
 from committee.certificates.stages import Gaps, gaps_on
 from committee.cli import options as opt
 from committee.cli.certify import say_checked
@@ -175,7 +181,7 @@ def _findings(
     if unit is None and usual in own.only(chosen.names).costs.units:
         unit = usual
     evaluation = evaluate_cascade(chosen, pool, unit, metric)
-    chose = chosen.origin.samples_fingerprint == identity_of(own, chosen.names) != ""
+    chose = bool(chosen_by(replace(chosen, calibrations={}), own))
     about = "" if chose else note_on_chooser(root, chosen.origin, pool.samples)
     rule = (chosen.confidence, chosen.combine, chosen.calibrations)
     cascades = {

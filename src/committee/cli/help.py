@@ -52,7 +52,7 @@ _LOAD = {
 # What typer puts around the name of an argument.
 _BRACES = re.compile(r"^\{|\.*\}")
 # Parameters that name files of this machine, and how an address in their place looks as a path.
-_PLACES = ("cascade", "out", "pool", "results", "state", "store")
+_PLACES = ("out", "pool", "results", "state", "store")
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/+")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -13,7 +12,7 @@ from committee.errors import UnknownNameError
 from committee.pool.identity import Shared, places, same_rows, shared
 from committee.pool.pool import Pool
 from committee.pool.pool_model import PoolModel
-from committee.pool.samples import fingerprint
+from committee.pool.samples import CountedSamples, fingerprint
 from committee.rule.outputs import Outputs
 
 # Largest difference of a row between machines, as a share of its largest number.
@@ -43,20 +42,22 @@ def sum_of(pool: Pool) -> Array:
     They are made of contents where these are known, otherwise of ids. Ids that are numbers may only
     count, and then they are made of outputs.
     """
-    own = pool.samples
-    if own.content is not None:
-        each = own.content
-    elif all(map(str.isdigit, own.ids)):
+    each = pool.samples.numbers
+    if each is None:
         each = _digests_of(pool.models.values(), len(pool))
-    else:
-        names = (zlib.crc32(name.encode(errors="surrogatepass")) for name in own.ids)
-        each = np.fromiter(names, np.uint64, len(own))
-    return np.array([len(own), each.sum(), (each * each).sum()], np.uint64)
+    return np.array([len(each), each.sum(), (each * each).sum()], np.uint64)
 
 
 def summed_identity(total: Array) -> str:
     """Return a fingerprint of the set of samples whose numbers :func:`sum_of` gave."""
     return fingerprint(map(str, total.tolist()))
+
+
+def sum_identity_of(pool: Pool) -> str:
+    """Return the fingerprint of the set of a pool's samples, which a folder of stores has too."""
+    if isinstance(pool.samples, CountedSamples) or not pool.keeps_outputs:
+        return ""
+    return summed_identity(sum_of(pool))
 
 
 def shared_samples(pool: Pool, other: Pool) -> Shared:

@@ -66,6 +66,7 @@ class Origin:
     Args:
         split: Name of the split that chose it.
         samples_fingerprint: Of the samples of that split.
+        samples_sum: Of the set of those samples, from numbers that add up over stores.
         labels_fingerprint: Of their labels.
         unit: Unit of the costs by which it was chosen.
         target: What it was chosen for.
@@ -75,6 +76,7 @@ class Origin:
 
     split: str = ""
     samples_fingerprint: str = ""
+    samples_sum: str = ""
     labels_fingerprint: str = ""
     unit: str = ""
     target: RecordedTarget = RecordedTarget()

@@ -14,7 +14,7 @@ import numpy as np
 
 from committee.arrays import Array
 from committee.errors import CascadeError, CostError, Infeasible, MissingExtraError
-from committee.pool.comparison import identity_of
+from committee.pool.comparison import identity_of, sum_identity_of
 from committee.pool.costs import worst_cost
 from committee.pool.evaluate import Evaluation, evaluate, with_expected
 from committee.pool.metrics import TOP_1, Metric
@@ -475,6 +475,7 @@ def committee_of(cascade: Cascade, evaluation: Evaluation, pool: Pool) -> Commit
         origin=Origin(
             split=pool.samples.split,
             samples_fingerprint=identity_of(pool, cascade.names),
+            samples_sum=sum_identity_of(pool),
             labels_fingerprint=pool.samples.labels_fingerprint,
             unit=evaluation.unit,
             promised=evaluation.promised,
