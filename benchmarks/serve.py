@@ -53,6 +53,8 @@ TICKS = os.sysconf("SC_CLK_TCK")
 SEVERAL = 16
 # Connections of closed loops, and of open ones.
 CLOSED, OPEN, MOST = (1, 16, 256), (0.25, 0.5, 0.75), 256
+# Of the offline limit, and of the offline speedup, that the server is to reach.
+SHARE = 0.85
 SERVERS = ("cascade", "largest", "per request", "by hand", "at once")
 
 
@@ -218,7 +220,7 @@ def middle(rounds: list[dict]) -> dict:
 
 
 def goals(loads: dict, ideal: float, largest: float, online_p50: float) -> dict:
-    """What issue and README ask: each figure with what it should reach."""
+    """The figures of which something is asked, with their parts; see :func:`asked`."""
     several = next(load for load in loads if load.endswith("images each"))
     rows = {}
     for load, images in ((f"{CLOSED[-1]} at a time", 1), (several, SEVERAL)):
@@ -249,6 +251,17 @@ def goals(loads: dict, ideal: float, largest: float, online_p50: float) -> dict:
     return rows
 
 
+def asked(figures: dict) -> dict:
+    """What the goals of a load ask: the least that a figure may be, or in milliseconds the most."""
+    if "more" in figures:
+        return {"more": 1.0}
+    least = {
+        "of the offline limit, net of HTTP": SHARE,
+        "speedup over the largest, net of HTTP": SHARE * figures["offline speedup"],
+    }
+    return least | {name: 1.0 for name in figures if name.startswith(("over ", "images a second"))}
+
+
 def ideal_ms(found: dict, cascade) -> float:
     """Milliseconds of the processor that the models of a cascade take for an image, offline."""
     reached = zip(found["reach"], cascade.stages, strict=True)
@@ -269,13 +282,15 @@ def measured(world: World, rounds: int, seconds: float) -> dict:
         raw = in_rounds(servers, rounds, seconds)
     loads = {load: {n: middle(each) for n, each in by.items()} for load, by in raw.items()}
     p50 = runner["percentiles_ms"]["committee"]["p50"]
+    reached = goals(loads, ideal, largest, p50)
     return {
         "what": world.what,
         "cascade": str(cascade),
         "largest": world.largest,
         "reach": limit["reach"],
         "loads": loads,
-        "goals": goals(loads, ideal, largest, p50),
+        "goals": reached,
+        "asked": {name: asked(figures) for name, figures in reached.items()},
     }
 
 

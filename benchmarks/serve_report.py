@@ -39,10 +39,27 @@ def _cell(data: dict) -> str:
 
 
 def _goals(found: dict) -> list[str]:
-    lines = ["In processor time of the server at saturation, and at one request at a time:", ""]
-    for name, row in found["goals"].items():
-        lines.append(f"- {name}: " + "; ".join(f"{key} {value:.3f}" for key, value in row.items()))
-    return [*lines, ""]
+    lines = [
+        "In processor time of the server, but for images a second: at saturation, and at one "
+        "request at a time.",
+        "",
+    ]
+    for name, figures in found["goals"].items():
+        lines += [f"| {name} | measured | asked | |", "|---|---|---|---|"]
+        for key, value in figures.items():
+            level = found["asked"][name].get(key)
+            lines.append(f"| {key} | {value:.3f} | {_verdict(value, level, key)} |")
+        lines.append("")
+    return lines
+
+
+def _verdict(value: float, level: float | None, key: str) -> str:
+    """What is asked of a figure, and whether it is met; both are empty if nothing is."""
+    if level is None:
+        return " | "
+    if key == "more":
+        return f"at most {level:g} | {'met' if value <= level else 'missed'}"
+    return f"at least {level:.3g} | {'met' if value >= level else 'missed'}"
 
 
 def _soak(data: dict) -> list[str]:

@@ -48,3 +48,25 @@ def test_every_variant_answers(bench: dict[str, Any], tmp_path: Path, words: tup
         server.requests[1] = wrong, wrong.stat().st_size
         with pytest.raises(SystemExit, match="'404': "):
             server.load(0.1, 1, None)
+
+
+def test_the_page_says_which_goals_are_met(bench: dict[str, Any]) -> None:
+    each = {"server_ms": 1.0, "images_per_second": 100.0, "p50": 2.5, "p99": 4.0}
+    slow = {**each, "server_ms": 6.0, "images_per_second": 120.0}
+    at_once = {**each, "server_ms": 0.25}
+    by = {"cascade": each, "largest": slow, "per request": slow, "by hand": slow}
+    names = ("1 at a time", "256 at a time", "16 at a time, 16 images each")
+    loads = {load: {**by, "at once": at_once} for load in names}
+    goals = bench["goals"](loads, ideal=0.6, largest=3.0, online_p50=1.0)
+    found = {
+        **{"what": "a pool", "cascade": "a -> b", "largest": "b", "reach": [1.0, 0.5]},
+        **{"loads": loads, "goals": goals},
+        "asked": {name: bench["asked"](figures) for name, figures in goals.items()},
+    }
+    page = bench["markdown"]({"conditions": {}, "pools": {"a": found}})
+    assert "| of the offline limit, net of HTTP | 0.800 | at least 0.85 | missed |" in page
+    assert "| speedup over the largest, net of HTTP | 7.667 | at least 4.25 | met |" in page
+    assert "| over by hand | 6.000 | at least 1 | met |" in page
+    assert "| images a second over per request | 0.833 | at least 1 | missed |" in page
+    assert "| more | 1.500 | at most 1 | missed |" in page
+    assert "| offline speedup | 5.000 |  |  |" in page
