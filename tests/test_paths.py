@@ -12,7 +12,7 @@ from committee import Cascade
 from committee.cli import main
 from committee.errors import MisalignedError
 from committee.models.pool_file import read_pool_file
-from committee.paths import portable, resolved, unplaced
+from committee.paths import expanded, portable, resolved, unplaced
 from committee.spec.model import ModelSpec
 from committee.spec.preprocessing import Preprocessing
 from small_world import write_pool
@@ -147,3 +147,9 @@ def test_a_pool_file_with_another_preprocessing_is_refused(project) -> None:
     with pytest.raises(MisalignedError, match=r"preprocessing is \{'mean'.*0\.25.*0\.5") as told:
         read_pool_file("pool.toml").described(cascade)
     assert "interpolation" not in str(told.value)
+
+
+def test_the_home_of_a_user_who_is_not_known_is_a_name(tmp_path: Path) -> None:
+    assert expanded("~nobody-of-that-name/m.onnx", tmp_path) == (
+        tmp_path.resolve() / "~nobody-of-that-name/m.onnx"
+    )

@@ -30,6 +30,7 @@ from committee import Cascade, Runner
 from committee.embedded import embedded_images
 from committee.models.load import load_model
 from committee.models.pool_file import read_pool_file
+from committee.serve.edge import Edge
 from committee.serve.process import _protocol, _reload
 from committee.serve.served import Serving
 from committee.serve.settings import Settings
@@ -221,6 +222,23 @@ def test_what_does_not_end_is_refused_at_the_end(world: World) -> None:
         assert held.result().status_code == 503
         assert "the server stops" in held.result().json()["error"]
         assert running.ended() == 0
+
+
+def test_what_is_cut_off_while_it_is_read_is_refused_at_the_end() -> None:
+    sent: list[Any] = []
+    own = {"settings": Settings(), "stopping": True, "not_ready": "the server stops"}
+    stopping: Any = SimpleNamespace(**own, observers=[], tracing=None, body_bytes=0)
+
+    async def read(*_: Any) -> None:
+        raise asyncio.CancelledError
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/classify", "headers": []}
+    asyncio.run(Edge(read, stopping, None, {})(scope, read, send))
+    assert sent[0]["status"] == 503
+    assert json.loads(sent[1]["body"]) == {"error": "the server stops"}
 
 
 def test_the_second_signal_refuses_what_is_under_way(world: World) -> None:

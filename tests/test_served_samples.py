@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 import struct
 import zlib
 from dataclasses import replace
@@ -34,6 +35,7 @@ from committee.spec.task import (
 from committee.spec.views import Views
 
 RECIPE = Preprocessing((8, 8), exif=True)
+SCAN = re.compile(rb"\xff\xda\x00[\x08\x0c]")
 READER = SampleReader(IMAGE_CLASSIFICATION, frozenset({RECIPE}), 10_000, 8)
 WHOLE = replace(READER, whole=True)
 
@@ -61,6 +63,14 @@ def with_chunk(name: bytes, data: bytes, png: bytes) -> bytes:
     return png[:33] + chunk + png[33:]
 
 
+def scanned(scans: int) -> bytes:
+    """A JPEG file with so many scans, and what looks like more of them to a coarse look."""
+    jpeg = file("JPEG", progressive=True, comment=b"\xff\xda" * 99)
+    own = len(SCAN.findall(jpeg))
+    last = jpeg[[*SCAN.finditer(jpeg)][-1].start() : -2]
+    return jpeg[:-2] + last * (scans - own) + jpeg[-2:]
+
+
 def sized(width: int, height: int) -> bytes:
     """A PNG file whose header names another size."""
     png = file("PNG")
@@ -81,9 +91,9 @@ def objects(*values: bytes) -> Tensor:
 
 @pytest.mark.parametrize("reader", [READER, WHOLE])
 def test_files_are_decoded_as_predict_does(reader: SampleReader, tmp_path: Path) -> None:
-    files = [file("PNG"), file("JPEG"), turned()]
+    files = [file("PNG"), file("JPEG"), turned(), scanned(64)]
     read = reader.files(files)
-    assert (read.count, read.rows, read.failed) == (3, (0, 1, 2), {})
+    assert (read.count, read.rows, read.failed) == (4, (0, 1, 2, 3), {})
     for number, data in enumerate(files):
         (tmp_path / f"{number}").write_bytes(data)
         want = prepared([decoded(tmp_path / f"{number}")], RECIPE)
@@ -114,6 +124,7 @@ BROKEN = [
     (file("JPEG")[:-60], "broken image (image file is truncated"),
     (file("PNG")[:-40], "broken image"),
     (file("PNG", 101, 100), "has 100 x 101 pixels; 10,000 may be sent"),
+    (scanned(65), "has 65 scans; 64 may be sent"),
     (sized(2**31 - 1, 2**31 - 1), "make it smaller"),
     (sized(10_001, 10_000), "make it smaller"),
     (sized(3000, 3000), "has 3,000 x 3,000 pixels"),

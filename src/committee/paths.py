@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path, PurePath, PureWindowsPath
 from typing import Any
 
@@ -47,7 +48,9 @@ def unplaced(models: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any
 
 def expanded(path: str, folder: Path) -> Path:
     """Return an absolute path from what a person wrote, ``~`` being the home."""
-    return (folder / Path(path).expanduser()).resolve()
+    with suppress(RuntimeError):  # a user whom this machine does not know
+        path = str(Path(path).expanduser())
+    return (folder / path).resolve()
 
 
 def _with_paths(

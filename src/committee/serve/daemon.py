@@ -55,7 +55,7 @@ def leave() -> None:
     Python would take its memory away while native code of an engine may use it, and crash; or wait
     for threads that a load has started.
     """
-    own = [each for each in threading.enumerate() if each.daemon and each.name.startswith(PREFIX)]
+    own = [each for each in threading.enumerate() if each.name.startswith(PREFIX)]
     for each in own:
         each.join(_PATIENCE)
     if any(each.is_alive() for each in own):

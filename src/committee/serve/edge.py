@@ -6,6 +6,7 @@ import hmac
 import json
 import sys
 import time
+from asyncio import CancelledError
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
@@ -61,9 +62,12 @@ class Edge:
         began = time.perf_counter()
         scope[HEADERS] = headers = texts_of(scope["headers"])
 
+        started = False
+
         async def sent(message: Message) -> None:
+            nonlocal started
             if message["type"] == "http.response.start":
-                about["status"] = message["status"]
+                about["status"], started = message["status"], True
             await send(message)
 
         try:
@@ -74,6 +78,10 @@ class Edge:
                     await _refuse(sent, 421, _ELSEWHERE)
                 else:
                     await self._app(scope, receive, sent)
+        except CancelledError:  # its time is over, while it was read or decoded
+            if started or not self._serving.stopping:
+                raise
+            await _refuse(sent, 503, self._serving.not_ready)
         finally:
             self._serving.body_bytes -= about["bytes"]
             self._tell(scope, about, time.perf_counter() - began)
@@ -169,6 +177,8 @@ async def _refuse(send: Send, status: int, error: str) -> None:
     headers = [(b"content-type", b"application/json")]
     if status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
+    if status == 503:
+        headers.append((b"retry-after", b"1"))
     headers.append((b"content-length", str(len(body)).encode()))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 import threading
 import weakref
 from collections.abc import Iterable, Sequence
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
 # Pillow's names of the formats that images may have: what cameras and browsers send, and no more
 # code than these need.
 _FORMATS = ("JPEG", "PNG")
+# Scans of a JPEG file. Each goes over the whole image, however few bytes it has; progressive files
+# have about ten.
+_MOST_SCANS = 64
+# Where a scan begins, with its length and its number of components.
+_SCAN = re.compile(rb"\xff\xda\x00(?:\x08\x01|\x0a\x02|\x0c\x03|\x0e\x04)")
 # Decoded images of one request, and of all requests, in those of the largest size.
 _LARGEST_AT_ONCE, _LARGEST_TOGETHER = 4, 16
 
@@ -110,6 +116,7 @@ class ImageDecoder:
             self._room.take(size)
             pixels = size
 
+        _check_scans(data)
         try:
             image = decoded(BytesIO(data), _FORMATS, check)
             if self._fitting is not None:
@@ -125,6 +132,15 @@ class ImageDecoder:
             raise
         weakref.finalize(image, self._room.give, pixels)
         return image, pixels
+
+
+def _check_scans(data: bytes) -> None:
+    """Refuse a JPEG file of so many scans that decoding it takes minutes."""
+    # The second count takes longer, and leaves out what other bytes look like.
+    if data[:2] == b"\xff\xd8" and data.count(b"\xff\xda") > _MOST_SCANS:
+        scans = len(_SCAN.findall(data))
+        if scans > _MOST_SCANS:
+            raise DataError(f"has {scans:,} scans; {_MOST_SCANS} may be sent. Save it anew")
 
 
 def _common_fitting(recipes: Sequence[Preprocessing]) -> Preprocessing | None:

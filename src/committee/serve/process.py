@@ -9,6 +9,7 @@ import signal
 import socket
 from asyncio import TimerHandle
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -21,7 +22,7 @@ from committee.errors import CascadeError
 from committee.models.failures import reason_of
 from committee.run.runner import Runner
 from committee.serve.app import WHOLE, make_app, when_gone
-from committee.serve.daemon import leave
+from committee.serve.daemon import PREFIX, leave
 from committee.serve.edge import Edge, Log, log_line
 from committee.serve.grpc import grpc_server
 from committee.serve.observing import observers_of
@@ -67,13 +68,17 @@ def run_server(
         CommitteeError: If the address cannot be had, or the cascade cannot be loaded.
     """
     serving = Serving(load, settings, tracing=tracing)
-    try:
-        with asyncio.Runner(loop_factory=_event_loop) as loop:
+    with asyncio.Runner(loop_factory=_event_loop) as loop:
+        threads = ThreadPoolExecutor(thread_name_prefix=f"{PREFIX}thread")
+        loop.get_loop().set_default_executor(threads)
+        try:
             loop.run(_serve(serving, ready, note, log, watched, observing or Observing()))
-    finally:
-        if tracing is not None:
-            tracing.close()
-    leave()
+        finally:
+            if tracing is not None:
+                tracing.close()
+        # The loop would wait for them at its end, however long an image or a disk takes.
+        threads.shutdown(wait=False, cancel_futures=True)
+        leave()
 
 
 def _event_loop() -> asyncio.AbstractEventLoop:

@@ -12,6 +12,7 @@ from typing import Any
 from committee.errors import CommitteeError
 from committee.files import write_text
 from committee.reading import read_json, typed, written_json
+from committee.serve.daemon import in_daemon
 from committee.text import counted
 
 # Seconds that a webhook has to answer, and those between tries.
@@ -83,7 +84,8 @@ class Webhook:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._ending.wait(), pause)
             try:
-                await asyncio.to_thread(post, self._address, body, _PATIENCE)
+                # One that answers by drops holds no thread that the end would wait for.
+                await in_daemon("webhook", post, self._address, body, _PATIENCE)
             except (OSError, ValueError) as error:
                 if not problem:
                     self._note(f"the webhook has not taken an alarm yet: {error}")
