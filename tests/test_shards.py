@@ -15,6 +15,7 @@ from committee import Pool, evaluate, search
 from committee.certificates.certificate import chosen_by
 from committee.cli import main
 from committee.errors import ChangedError, CommitteeError, MisalignedError
+from committee.pool.comparison import sum_of
 from committee.pool.pool_model import PoolModel
 from committee.pool.samples import Samples
 from committee.rule.outputs import Outputs
@@ -197,3 +198,9 @@ def test_a_store_that_was_replaced_is_read_anew_and_not_in_the_middle(tmp_path):
         list(before.each(len))
     after = open_shards(tmp_path / "root", "val")
     assert (len(after), sum(after.each(len))) == (150, 150)
+
+
+def test_ids_that_count_up_are_no_copies_of_one_another():
+    # The checksums alone of these have the same sums, and the same sums of squares.
+    shards = ([f"{shard}-{row:03o}" for row in range(512)] for shard in range(8))
+    assert len({tuple(sum_of(decisions(512, ids=ids)).tolist()) for ids in shards}) == 8
