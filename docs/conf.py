@@ -54,7 +54,7 @@ CONTENTS = {
         "scikit-learn <scikit_learn>",
         "Run <running>",
         "Serve <serving>",
-        *(["Scale out with Ray <scale>"] if DOCS.joinpath("scale.md").exists() else []),
+        "Scale out with Ray <scale>",
         "Alarms without labels <alarms>",
         "Export <export>",
         "Segmentation <segmentation>",

@@ -269,7 +269,7 @@ def test_thresholds_that_no_score_reaches_are_refused(tmp_path, confidence, thre
     law = (
         rf"threshold {threshold} is above every score, for {confidence} is at most {largest}\. Fix"
     )
-    with pytest.raises(CascadeError, match=rf"c\.json: stage 1: {law} it, or write \"never\""):
+    with pytest.raises(CascadeError, match=rf"c\.json: stage 0: {law} it, or write \"never\""):
         Cascade.load(path)
 
 

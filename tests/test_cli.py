@@ -436,7 +436,7 @@ def test_report_writes_one_page(world: World, capsys: Caught, tmp_path: Path) ->
     assert text.lstrip().lower().startswith("<!doctype html>")
     assert f"front: {told['committees']} committees of up to 2 models" in text
     assert main(f"report store --max-models 2 --out {out}".split()) == 0
-    line = f"{told['committees']} are on the front of committees of up to 2 models."
+    line = f"{told['committees']} committees of up to 2 models are on the front."
     assert line in capsys.readouterr().out
 
 

@@ -357,6 +357,15 @@ def test_a_second_split_keeps_the_costs_of_the_first(tmp_path: Path) -> None:
     assert Pool.load(tmp_path / "store" / "val").names == list(COSTS)
 
 
+def test_files_named_by_split_are_told_to_take_one_name(tmp_path: Path) -> None:
+    files = write(tmp_path, "npz", "logits", label=LABELS)
+    take(tmp_path, {f"{name}_val": path for name, path in files.items()}, costs={})
+    notes: list[str] = []
+    others = {f"{name}_test": path for name, path in files.items()}
+    take(tmp_path, others, split="test", costs={}, note=notes.append)
+    assert any("write NAME=FILE for each" in note for note in notes)
+
+
 def test_samples_of_another_split_are_refused(tmp_path: Path) -> None:
     files = write(tmp_path, "npz", "logits", **WITH_IDS)
     take(tmp_path, files)

@@ -299,8 +299,8 @@ def test_a_class_that_surely_loses_is_named_before_one_that_seems_to_lose_more()
     pool = cm.Pool.from_arrays(labels, {"a": np.eye(2)[labels]}, kind="logits")
     found = _losses_of(gaps, pool, "large", "top-1")
     assert [each.name for each in found.classes] == ["0", "1"]
-    assert found.sentence.startswith("2 of 2 classes lose against large on ")
-    assert found.sentence.endswith("surely '0'.")
+    assert found.sentence.startswith("2 of 2 classes are less accurate than with large ")
+    assert found.sentence.endswith("'0' for certain.")
 
 
 REFUSED = {

@@ -163,7 +163,7 @@ def figures(page: Any) -> dict[str, list[str]]:
 
 def told(evaluation: cm.Evaluation, reference: float) -> dict[str, str]:
     """What the details say of an evaluation."""
-    stages = enumerate(evaluation.exit_ratios, 1)
+    stages = enumerate(evaluation.exit_ratios)
     leave = {f"Exit at stage {n}": f"{float(f'{100 * r:.3g}'):g} %" for n, r in stages}
     return {
         "Accuracy": percent(evaluation.accuracy),
@@ -363,7 +363,7 @@ def test_a_slider_moves_the_point_and_its_figures(page: Any, written: Written) -
     page.locator(".point").nth(number).focus()
     row = written.rows[number]
     assert page.locator(".moved-column:visible").count() == 0
-    slider = page.get_by_role("slider", name="Threshold after stage 2")
+    slider = page.get_by_role("slider", name="Threshold after stage 1")
     slider.focus()
     for _ in range(4):
         page.keyboard.press("ArrowLeft")
@@ -378,7 +378,7 @@ def test_a_slider_moves_the_point_and_its_figures(page: Any, written: Written) -
     assert judged.correct != row.test.correct
     want = told(judged, costs_of(NAMES)[MATCHED])
     assert {name: cells[2] for name, cells in figures(page).items()} == want
-    assert f"{want['Exit at stage 2']} exit" in slider.get_attribute("aria-valuetext")
+    assert f"{want['Exit at stage 1']} exit" in slider.get_attribute("aria-valuetext")
     assert "exploration, not a choice" in page.locator("#details .note:visible").inner_text()
     # The marker stands where the chart puts such a cost and accuracy.
     x, y = middle(page, number)

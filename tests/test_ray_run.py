@@ -562,8 +562,8 @@ def test_a_node_that_dies_loses_nothing(tmp_path: Path) -> None:
         (["--address", "auto", "--gpus", "1"], "--address, --gpus go with --on ray"),
         (["--on", "ray", "--address", "127.0.0.1:1"], "nothing answers there"),
         (["--on", "ray", "--data", "no/such"], "data no/such: does not exist"),
-        (["--on", "ray", "--actors", "1.5"], "--actors '1.5': must be one number for all 2 stages"),
-        (["--on", "ray", "--cpus", "1,2,3"], "--cpus '1,2,3': must be one number for all 2"),
+        (["--on", "ray", "--actors", "1.5"], "--actors '1.5': must be one number for all stages"),
+        (["--on", "ray", "--cpus", "1,2,3"], "--cpus '1,2,3': there are 2 stages, not 3; give"),
     ],
 )
 def test_bad_input_gets_one_line(

@@ -106,6 +106,18 @@ def test_narrow_terminals_get_fewer_columns_not_broken_ones(lines, words, column
     assert len(row.replace(" M", "").split()) == len(heading.replace(" %", "").split())
 
 
+def test_the_front_has_one_line_a_committee_with_exits_and_thresholds(lines):
+    shown = lines("search store --front")
+    (first,) = (k for k, line in enumerate(shown) if line.startswith("committee "))
+    end = next(k for k, line in enumerate(shown) if line.startswith("Top-1 in %"))
+    assert shown[first].split()[-1] == "thresholds"
+    assert max(map(len, shown)) <= 80
+    rows = [line for line in shown[first + 1 : end] if re.match(r"[> ] \S.* \d+\.\d+ ", line)]
+    assert len(rows) == end - first - 1 > 20
+    staged = [line for line in rows if " -> " in line]
+    assert all(re.search(r"\d/\S+  +0\.\d+", line) for line in staged)
+
+
 def test_a_pipe_gets_whole_names_in_one_line_and_no_colour(store, tmp_path):
     environment = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "FORCE_COLOR")}
     words = [sys.executable, "-m", "committee", "search", str(store), "--match", "large"]

@@ -90,7 +90,7 @@ function draw(figure, { front, choice, reference }, models, goal) {
   for (const cost of [3e5, 1e6, 3e6, 1e7, 3e7]) {
     svg.append(drawn("text", { x: x(cost), y: high - bottom + 18, "text-anchor": "middle" }, macs(cost)));
   }
-  svg.append(drawn("text", { x: (left + wide) / 2, y: high - 8, "text-anchor": "middle" }, "multiply-adds an image, on average"));
+  svg.append(drawn("text", { x: (left + wide) / 2, y: high - 8, "text-anchor": "middle" }, "multiply-adds per image, on average"));
   svg.append(drawn("line", { class: "goal", x1: left, x2: wide - right, y1: y(goal), y2: y(goal) }));
   const path = front.map((each) => `${x(each.val.cost).toFixed(1)},${y(each.val.accuracy).toFixed(1)}`);
   svg.append(drawn("polyline", { class: "front", points: path.join(" ") }));

@@ -480,6 +480,8 @@ def _print(result: _Result, out: str | None, store: str) -> None:
     say_committees(result.rows, choice, caption_of(result.rows))
     say_notes(result.notes)
     say_broken(result.singles.pool, result.test)
-    if out:
+    if not out:
+        say_wrapped("Next: add --out cascade.json to save what is certified.")
+    else:
         say_wrapped(f"Written: {out}")
         say_next(f"Next: committee {shlex.join(next_words(cascade, out, store, result.metric))}")

@@ -5,6 +5,7 @@ Figures are rounded to what their 95 % interval supports; JSON and csv hold them
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ from committee.report.text import (
     gap_text,
     named,
     promised,
+    rough_thresholds,
     unusual_rule,
 )
 from committee.selection.paired import Comparison
@@ -54,9 +56,8 @@ def choice_lines(row: Row, other_split: str = "--test") -> list[tuple[str, str]]
     ]
     lines += _how_sure(row, other_split)
     if len(own.exit_ratios) > 1:
-        shares = "/".join(f"{100 * share:.2g}" for share in own.exit_ratios)
         by = f" of {cascade.confidence}" if cascade.confidence != "max_prob" else ""
-        text = f"{shares} % of {row.task.units} by stage{at_thresholds(cascade)}{by}"
+        text = f"{_shares(row)} % of {row.task.units} by stage{at_thresholds(cascade)}{by}"
         lines.append(("Exits", text))
     return lines
 
@@ -158,11 +159,13 @@ def committee_table(
         rows: What it shows; two rows of one committee become one.
         choice: The choice among them, or None.
         width: Characters of a line. Where names lack room, columns are left out.
-        details: Add a line on exits and thresholds under each cascade.
+        details: Say of each cascade where samples exit and at which thresholds, if need be in
+            place of other columns.
     """
     rows = merged(rows)
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="")
-    columns = _fitting(_columns(rows[0]), rows, width)
+    every = [*_columns(rows[0], details), *(_details(rows) if details else [])]
+    columns = _fitting(every, rows, width)
     room = width - sum(each.width(rows) + 2 for each in columns)
     table.add_column("committee", overflow="fold")
     for column in columns:
@@ -170,8 +173,6 @@ def committee_table(
     for row in rows:
         chosen = choice is not None and key_of(row) == key_of(choice)
         name = f"{'> ' if chosen else '  '}{_label(row, room - 2, details)}"
-        if details and len(row.cascade.stages) > 1:
-            name += f"\n    {_exits(row)}"
         cells = [Text(column.cell(row)) for column in columns]
         table.add_row(Text(name), *cells, style="bold" if chosen else "")
     return table
@@ -195,23 +196,44 @@ def caption_of(rows: Sequence[Row]) -> str:
     return f"{headings_text(first)} {chose}; costs are of {on}, which chose nothing."
 
 
-def _columns(first: Row) -> list[_Column]:
+def _columns(first: Row, details: bool) -> list[_Column]:
     def cost(row: Row, value: float, staged: bool) -> str:
         return cost_number(value, row.reported.unit, precision=_DIGITS if staged else 3)
 
     def staged(row: Row) -> bool:
         return len(row.reported.exit_ratios) > 1
 
-    speedup = _Column("speedup", lambda row: times(row.speedup, _DIGITS), 2)
-    val = _Column(first.val.split, lambda row: figure_text(row.val)[0], 4)
+    speedup = _Column("speedup", lambda row: times(row.speedup, _DIGITS), 5 if details else 2)
+    val = _Column(first.val.split, lambda row: figure_text(row.val)[0], 6)
     return [
         *([] if first.test is None else [val]),
         _Column(first.reported.split, lambda row: figure_text(row.reported)[0], 0),
         _Column("95 %", lambda row: figure_text(row.reported)[1], 3),
         _Column("average", lambda row: cost(row, row.reported.average_cost, staged(row)), 1),
-        _Column("worst", lambda row: cost(row, row.reported.worst_case_cost, False), 5),
+        _Column("worst", lambda row: cost(row, row.reported.worst_case_cost, False), 7),
         *([] if first.speedup is None else [speedup]),
     ]
+
+
+def _details(rows: Sequence[Row]) -> list[_Column]:
+    """Return the columns that say how the cascades of a front decide."""
+
+    def exits(row: Row) -> str:
+        return _shares(row) if len(row.reported.exit_ratios) > 1 else ""
+
+    def rule(row: Row) -> str:
+        return re.sub(r"(combined|scored) by ", "", unusual_rule(row.cascade))
+
+    rules = _Column("rule", rule, 1)
+    return [
+        _Column("exits, %", exits, 2),
+        _Column("thresholds", lambda row: rough_thresholds(row.cascade), 4),
+        *([rules] if any(map(rules.cell, rows)) else []),
+    ]
+
+
+def _shares(row: Row) -> str:
+    return "/".join(f"{100 * share:.2g}" for share in row.reported.exit_ratios)
 
 
 def _fitting(columns: list[_Column], rows: Sequence[Row], width: int) -> list[_Column]:
@@ -229,9 +251,3 @@ def _label(row: Row, room: int, whole: bool) -> str:
     name = named(row.cascade)
     short = row.role not in (SINGLE, MEMBER) and len(name) > room and not whole
     return row.text if short else name
-
-
-def _exits(row: Row) -> str:
-    shares = "/".join(f"{100 * share:.2g}" for share in row.reported.exit_ratios)
-    rule = unusual_rule(row.cascade)
-    return f"{shares} %{at_thresholds(row.cascade)}{f', {rule}' if rule else ''}"

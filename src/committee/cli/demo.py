@@ -43,7 +43,7 @@ from committee.run.runner import Runner
 from committee.run.verify import Agreement, agreement
 from committee.selection.exhaustive import search
 from committee.selection.front import Committee, Front
-from committee.text import counted, points
+from committee.text import counted, points, times
 
 LARGEST = "large"
 BATCH = 64
@@ -192,14 +192,14 @@ def _timed(
 def _print_promise(promise: Certified, chosen: Committee, test: Pool) -> None:
     """Print the certified cascade, whether the test split keeps its promise, and its price."""
     record, outcome = promise.certificate.record, promise.certificate.holds_on(test)
-    more = promise.evaluation.average_cost / chosen.evaluation.average_cost - 1
+    ratio = promise.evaluation.average_cost / chosen.evaluation.average_cost
     say("")
     say_wrapped(f"With a promise: {promise.cascade} {promise.certificate.text}.")
     say_wrapped(
         f"On the {outcome.samples:,} test images it is {points(outcome.estimate)} points from "
         f"{LARGEST}, {100 * record.level:g} % bound {points(outcome.low, 'down')}: {outcome.text}. "
-        f"{chosen.cascade}, the cheapest so close on val, promises nothing; the promised "
-        f"one needs {100 * more:.0f} % more multiply-adds."
+        f"{chosen.cascade}, the cheapest so close on val, promises nothing; the certified "
+        f"one costs {times(ratio, 2)} as much."
     )
 
 

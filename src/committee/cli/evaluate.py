@@ -48,7 +48,7 @@ from committee.selection.notes import few_samples, of_comparison, of_promises, t
 from committee.selection.paired import Comparison, compare
 from committee.selection.targets import Promise, promises_of
 from committee.store.split import known_split, note_on_chooser
-from committee.text import counted, listed, percent
+from committee.text import counted, listed
 
 
 def evaluate(
@@ -288,7 +288,7 @@ def _promised(chosen: Cascade, measure: str) -> str:
         return ""
     then = promised.measure
     other = "" if then == measure else f", by another measure: {then}"
-    share = percent(promised.accuracy)
+    share = f"{100 * promised.accuracy:.1f} %"
     own = chosen.certificate
     if own is not None and own.choosing and own.samples == promised.samples:
         tested = f"the {counted(own.samples, 'sample')} of {own.split} that tested it"

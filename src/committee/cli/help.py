@@ -13,7 +13,7 @@ from committee.errors import CommitteeError
 START = """\
 Runs the cheap model first and the big one only when the cheap one is unsure.
   committee demo                      does the whole job on six small networks
-  committee import, committee predict take what your models say, on val and test
+  committee predict POOL.toml ...     runs your models; or import outputs
   committee search STORE --match BIG  finds the cheapest cascade as accurate
   committee --help                    lists all commands
 """

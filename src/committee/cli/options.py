@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
@@ -13,6 +14,8 @@ from committee.rule.scores import AGREEMENTS, BUILT_IN
 from committee.selection.front import check_within
 from committee.selection.options import OPTION_HELP
 from committee.selection.targets import Target
+
+_N = TypeVar("_N", int, float)
 
 # The exit code of a check that fails: too many flips, or a promise that is broken or void.
 FAILED = 1
@@ -237,6 +240,21 @@ def amounts(option: str, texts: Sequence[str] | None, unit: str | None) -> dict[
             raise CostError(f"{option}: {text!r} names no unit; write UNIT=COST")
         costs[own or str(unit)] = amount(option, number)
     return costs
+
+
+def by_stage(option: str, text: str, kind: type[_N], least: float = 0) -> list[_N]:
+    """Return the numbers that an option gives: one for all stages, or one of each."""
+    try:
+        numbers = [kind(each) for each in text.split(",")]
+    except ValueError:
+        numbers = []
+    if not numbers or not all(least <= each < math.inf for each in numbers):
+        whole = "whole and " if kind is int else ""
+        raise CascadeError(
+            f"{option} {text!r}: must be one number for all stages or one of each, {whole}at least "
+            f"{least:g}; write for example 64 or 64,32"
+        )
+    return numbers
 
 
 def target_of(

@@ -194,7 +194,7 @@ def _say(content: Report, out: Path) -> None:
     front, row, chosen = content.front, content.choice, content.chosen
     most = counted(front.settings.max_models, "model")
     are = "is" if len(front) == 1 else "are"
-    say(f"{len(front)} {are} on the front of committees of up to {most}.")
+    say(f"{counted(len(front), 'committee')} of up to {most} {are} on the front.")
     say(f"Written: {out}")
     if chosen is not None and (sentence := promise_sentence(chosen)):
         say_wrapped(sentence)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 
+from committee.cli.options import by_stage
 from committee.cli.output import Notes, progress_bar
 from committee.cli.tally import Tally, finish
 from committee.errors import DataError
@@ -23,6 +25,8 @@ from committee.scale.run import decided, job_of, results_table, run_into_parts, 
 from committee.scale.stage import Source
 from committee.text import counted, printable, shares
 
+_N = TypeVar("_N", int, float)
+
 
 @dataclass(frozen=True)
 class Room:
@@ -37,25 +41,21 @@ class Room:
         """Return what lays out the actors of so many stages, from their work and the cluster."""
         return partial(
             pools_of,
-            actors=[round(each) for each in _numbers("--actors", self.actors, stages, 1)],
-            cpus=_numbers("--cpus", self.cpus, stages),
-            gpus=_numbers("--gpus", self.gpus, stages),
+            actors=_of_each("--actors", self.actors, stages, int, 1),
+            cpus=_of_each("--cpus", self.cpus, stages, float),
+            gpus=_of_each("--gpus", self.gpus, stages, float),
         )
 
 
-def _numbers(option: str, text: str | None, stages: int, least: float = 0) -> list[float]:
-    """Return what an option says of each stage: a number of each, or one for all."""
-    if text is None:
-        return []
-    try:
-        numbers = [float(each) for each in text.split(",")]
-    except ValueError:
-        numbers = []
-    wrong = any(not least <= each < np.inf for each in numbers) or (least and "." in text)
-    if wrong or len(numbers) not in (1, stages):
+def _of_each(
+    option: str, text: str | None, stages: int, kind: type[_N], least: float = 0
+) -> list[_N]:
+    """Return what an option says of each stage; nothing if it is not given."""
+    numbers = [] if text is None else by_stage(option, text, kind, least)
+    if len(numbers) not in (0, 1, stages):
         raise DataError(
-            f"{option} {text!r}: must be one number for all {stages} stages or one of each, "
-            f"{'whole and ' if least else ''}at least {least:g}, as in {','.join(['1'] * stages)}"
+            f"{option} {text!r}: there are {stages} stages, not {len(numbers)}; give one number, "
+            "or one of each"
         )
     return numbers * (stages if len(numbers) == 1 else 1)
 

@@ -402,7 +402,8 @@ def _searched(front: Front, listed: bool) -> str:
     settings = front.settings
     cascades = counted(settings.cascades, "self-cascade" if settings.self_cascades else "cascade")
     are = "is" if len(front) == 1 else "are"
-    return f"Of {cascades} {len(front)} {are} on the front{'' if listed else ' (--front)'}."
+    more = "; --json has all figures" if listed else " (--front)"
+    return f"Of {cascades} {len(front)} {are} on the front{more}."
 
 
 def _say_target(front: Front, chosen: Committee, target: Target) -> None:

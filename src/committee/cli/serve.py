@@ -8,13 +8,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from committee.certificates.monitors import ALPHA, MOST_FAILED, TAU
 from committee.cli import options as opt
-from committee.cli.options import check_on, refuse
+from committee.cli.options import by_stage, check_on, refuse
 from committee.cli.output import print_json, say
 from committee.cli.stores import with_models
 from committee.errors import CascadeError, require
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 # The variable of the environment that holds the token.
 _TOKEN = "COMMITTEE_TOKEN"
 _MIB = 2**20
-_N = TypeVar("_N", int, float)
 
 
 def serve(
@@ -181,8 +180,8 @@ def serve(
         token=_token(token_file),
         threads=threads,
         workers=workers,
-        max_batch=tuple(_numbers("--max-batch", max_batch, int)),
-        max_delay=tuple(each / 1000 for each in _numbers("--max-delay", max_delay, float)),
+        max_batch=tuple(by_stage("--max-batch", max_batch, int, least=1)),
+        max_delay=tuple(each / 1000 for each in by_stage("--max-delay", max_delay, float)),
         queue=queue,
         deadline=(deadline or 0) / 1000,
         hang=hang,
@@ -291,16 +290,6 @@ def _ready(
         more = f" and by gRPC at {grpc_address}" if grpc_address else ""
         say(f"Ready: {cascade}, version {version}, at {where}{more}")
     sys.stdout.flush()
-
-
-def _numbers(option: str, text: str, kind: type[_N]) -> list[_N]:
-    try:
-        return [kind(each) for each in text.split(",")]
-    except ValueError:
-        what = "whole number" if kind is int else "number"
-        raise CascadeError(
-            f"{option}: {text!r} is no {what}, nor one a stage; write for example 64 or 64,32"
-        ) from None
 
 
 def _bytes(mebibytes: float) -> int:

@@ -48,12 +48,12 @@ class _ClassLosses:
     def sentence(self) -> str:
         """What was found, in one sentence."""
         of = f"of {self.looked_at:,} classes"
-        where = f"against {self.reference} on {self.split}"
+        where = f"than with {self.reference} on {self.split}"
         if not self.worse:
-            return f"None {of} loses {where}."
+            return f"None {of} is less accurate {where}."
         sure = [each.name for each in self.classes if each.difference.high < 0]
-        surely = f"surely {listed(sure)}" if sure else "none of them surely"
-        loses = "loses" if self.worse == 1 else "lose"
+        surely = f"{listed(sure)} for certain" if sure else "none for certain"
+        loses = "is less accurate" if self.worse == 1 else "are less accurate"
         return f"{self.worse:,} {of} {loses} {where}, {surely}."
 
     def to_json(self) -> dict[str, Any]:

@@ -36,8 +36,8 @@ from committee.report.promise import promise_sentence, promise_tables
 from committee.report.rows import CHOSEN, SINGLE, Report, Row, matches
 from committee.report.tables import curse_table, front_table, provenance, summary_table
 from committee.report.text import (
-    difference,
     exit_heading,
+    gap_text,
     heading_of,
     measure_text,
     named,
@@ -179,8 +179,8 @@ def _headline(report: Report) -> str:
     if own.chose:
         end = f" Measured on {own.split}, which chose it: expect less."
     return (
-        f"{what}: {named(row.cascade)}, {saving(own.saving)} than {own.reference} and "
-        f"{difference(own.difference)} in accuracy on {own.split} "
+        f"{what}: {named(row.cascade)}, {saving(own.saving, 2)} than {own.reference} and "
+        f"{gap_text(own.difference)} in accuracy on {own.split} "
         f"({own.difference.samples:,} {own.samples}).{end}"
     )
 

@@ -16,7 +16,7 @@ from committee.selection.paired import Comparison
 from committee.selection.targets import Promise
 from committee.spec.model import KnownModel, ModelSpec
 from committee.spec.task import Task
-from committee.text import human_cost, percent, points, saving, shares, times
+from committee.text import cost_number, human_cost, points, saving, shares, times
 
 
 def interval(evaluation: Evaluation) -> str:
@@ -130,17 +130,21 @@ def promised(promise: Promise) -> str:
     """Return an accuracy or a cost that the user asked for, with what became of it.
 
     >>> promised(Promise("accuracy", 0.9, 0.785, 0.751, 0.816, "test"))
-    'asked: accuracy of 90.00 % or more; 78.50 % (75.1–81.6 %) on test: missed'
+    'asked: accuracy of 90 % or more; 78 % (75–82) on test: missed'
     """
     if promise.what == "accuracy":
-        goal = f"accuracy of {percent(promise.goal)} or more"
-        text = f"{percent(promise.value)} ({100 * promise.low:.1f}–{100 * promise.high:.1f} %)"
-    else:
-        most, value, low, high = (
-            human_cost(each, promise.unit)
-            for each in (promise.goal, promise.value, promise.low, promise.high)
+        goal = f"accuracy of {100 * promise.goal:.6g} % or more"
+        decimals = decimals_of(promise.low, promise.high)
+        value, low, high = (
+            f"{100 * each:.{decimals}f}" for each in (promise.value, promise.low, promise.high)
         )
-        goal, text = f"average cost of {most} or less", f"{value} ({low} to {high})"
+        text = f"{value} % ({low}–{high})"
+    else:
+        goal = f"average cost of {human_cost(promise.goal, promise.unit)} or less"
+        value, low, high = (
+            cost_number(each, promise.unit) for each in (promise.value, promise.low, promise.high)
+        )
+        text = f"{value} ({low} to {high})"
     open_ = "open, for these samples are too few to tell"
     outcome = promise.outcome if promise.outcome in ("kept", "missed") else open_
     return f"asked: {goal}; {text} on {promise.split}: {outcome}"
@@ -193,6 +197,21 @@ def at_thresholds(cascade: Cascade) -> str:
     """
     shown = ", ".join(f"{threshold:.4g}" for threshold in cascade.thresholds)
     return f" at {shown}" if shown else ""
+
+
+def rough_thresholds(cascade: Cascade) -> str:
+    """Return the thresholds of a cascade, to two digits; those below 1 to two of what is missing.
+
+    >>> rough_thresholds(Cascade.of(["a", "b", "c"], [0.81234, 0.999789]))
+    '0.81, 0.99979'
+    """
+
+    def rough(value: float) -> str:
+        if 0.9 < value < 1:
+            return f"{value:.{1 - math.floor(math.log10(1 - value))}f}"
+        return f"{value:.2g}"
+
+    return ", ".join(map(rough, cascade.thresholds))
 
 
 def unusual_rule(cascade: Cascade) -> str:

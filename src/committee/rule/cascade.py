@@ -308,7 +308,7 @@ class Cascade:
             at = _WORDS.get(stage.threshold, f"{stage.threshold:.4g}")
             return [(str(number), ""), (" + ".join(stage.models), ""), (at, "")]
 
-        rows = [row(number, stage) for number, stage in enumerate(self.stages, 1)]
+        rows = [row(number, stage) for number, stage in enumerate(self.stages)]
         headings = ["stage", "models", f"exits if {self.confidence} is at least"]
         notes = [f"Combined by {self.combine}."] if self.combine else []
         notes += ["Certified."] if self.is_certified else []
@@ -446,7 +446,7 @@ def _check_reachable(cascade: Cascade, where: str) -> None:
     unbounded = unknown or not WITH_CONFIDENCE.isdisjoint(kinds.values())
     if unbounded and cascade.confidence not in AGREEMENTS:
         return
-    for number, threshold in enumerate(cascade.thresholds, 1):
+    for number, threshold in enumerate(cascade.thresholds):
         if largest + _TOLERANCE < threshold < NEVER:
             raise CascadeError(
                 f"{where}: stage {number}: threshold {threshold:g} is above every score, for "

@@ -346,7 +346,7 @@ def _classes_image(classes: Array) -> bytes:
 
 
 def _stages_image(image: Array, grid: Grid, stages: Array) -> bytes:
-    """Return a png of an image in which tiles that exited at stage 1 are grey.
+    """Return a png of an image in which tiles that exited at stage 0 are grey.
 
     Other tiles are in colour; each later stage that saw a tile adds a frame.
     """

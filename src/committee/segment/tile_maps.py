@@ -39,7 +39,7 @@ class _TileExits:
 
     @property
     def share(self) -> Array:
-        """Return the share of images in which each tile passed stage 1, shape (rows, columns)."""
+        """Return the share of images in which each tile passed stage 0, shape (rows, columns)."""
         shares: Array = (self.stages > 0).mean(axis=0).reshape(self.grid.shape)
         return shares
 
@@ -126,7 +126,7 @@ def _tiles_figure(maps: Sequence[_TileExits]) -> Figure:
             f"{named(each.cascade)}, {each.split}", fontsize=9, x=0.01, ha="left", parse_math=False
         )
         _draw_share(left.add_subplot(), each)
-        right.suptitle("some images: grey exits after stage 1, the darker the later", fontsize=8)
+        right.suptitle("some images: grey exits at stage 0, the darker the later", fontsize=8)
         shown = np.linspace(0, len(each.names) - 1, min(_SHOWN, len(each.names))).astype(int)
         axes = right.subplots(2, -(-len(shown) // 2), squeeze=False)
         for place in axes.flat:

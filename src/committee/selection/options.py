@@ -29,7 +29,7 @@ class SearchOptions:
     """Options that all searches share: keyword arguments, and options of the command line.
 
     Args:
-        confidence: Name of the confidence function, or auto; decisions bring their own, or agree.
+        confidence: Confidence function, or auto; decisions have their own, or may take agreement.
         combine: Name of the combination, or auto; by default the mean, or last for decisions.
         grid: Percentiles tried for each threshold.
         worst_case: Bound on the cost of all stages together, in the unit of the search or by unit.

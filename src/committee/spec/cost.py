@@ -14,8 +14,8 @@ from committee.text import human_cost
 # The conditions of a cost that differs from sample to sample.
 MEAN = "mean over samples"
 _ADD = (
-    "Add what is missing: committee costs STORE TABLE.csv; or the same import or predict again "
-    "with costs, of which a column by sample counts for its own split only"
+    "Add what is missing: committee costs STORE TABLE.csv; or repeat the import or predict with "
+    "costs (a column of costs by sample counts for its own split only)"
 )
 
 

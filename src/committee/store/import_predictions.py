@@ -173,7 +173,7 @@ def import_predictions(
     }
     pool = _share(Pool(samples, models), fraction, seed)
     apart = _apart_by_outputs(Path(store), pool)
-    for line in _notes(pool, apart):
+    for line in _notes(Path(store), pool, apart):
         tell(line)
     write_pool(Path(store), pool, tell, apart)
     return Pool.load(Path(store) / split, list(tables))
@@ -221,9 +221,10 @@ def _share(pool: Pool, fraction: str | None, seed: int) -> Pool:
     return replace(taken, samples=replace(taken.samples, rule=rule))
 
 
-def _notes(pool: Pool, apart: Sequence[str]) -> Iterator[str]:
+def _notes(store: Path, pool: Pool, apart: Sequence[str]) -> Iterator[str]:
     """Yield what to note on outputs before they are written, one line each."""
     samples = pool.samples
+    splits = [each.samples.split for each in other_splits(store, samples.split)]
     if copies := copies_in(pool.samples, pool.models.values()):
         yield copies
     for name, own in pool.outputs.items():
@@ -231,7 +232,14 @@ def _notes(pool: Pool, apart: Sequence[str]) -> Iterator[str]:
     for other in apart:
         yield (
             f"splits {other!r} and {samples.split!r} have ids in common, but the same models "
-            "answer otherwise there: they are taken for other samples"
+            "answer otherwise there: they are taken for other samples. Certificates know "
+            "samples by their ids, so give these ids of their own"
+        )
+    elsewhere = set[str]().union(*(finished_models(store / each) for each in splits))
+    if elsewhere and not elsewhere & pool.models.keys():
+        yield (
+            f"no model of split {samples.split!r} is in another split: {listed(pool.models)} here, "
+            f"{listed(sorted(elsewhere))} there. To name models alike, write NAME=FILE for each"
         )
 
 

@@ -50,7 +50,7 @@ def _analyse(study: Study) -> Finding:
         ),
         matches,
         f"The cheapest committees as accurate as a model on {study.val_name}; the figures are of "
-        f"{study.test_text}. exit_0 is the first stage.",
+        f"{study.test_text}.",
     )
     first, last = ([100 * _exits(pair)[end] for pair in matches] for end in (0, -1))
     sentence = (
@@ -76,7 +76,7 @@ def _draw(study: Study, matches: Matches) -> Figure:
         axes.barh(
             np.arange(len(matches)), ratios[:, stage], left=starts[:, stage], height=0.65,
             color=_STAGES[style], hatch=_HATCHES[style], edgecolor="black", linewidth=0.6,
-            label=f"Stage {stage + 1}",
+            label=f"Stage {stage}",
         )  # fmt: skip
     labels = [f"{named(c.cascade)}\nmatches {named(s.cascade)}" for s, c in matches]
     axes.set_yticks(range(len(matches)), labels, fontsize=8, parse_math=False)

@@ -56,7 +56,7 @@ function showDetails(panel, data, point, onMove) {
       const threshold = element("td", { class: "threshold" }, last ? (stages.models.length > 1 ? "takes the rest" : "–") : thresholdText(point.thresholds[stage]));
       if (!last && canMove) threshold.replaceChildren(slider(stage, models), element("span", { class: "value" }));
       body.append(element("tr", {},
-        element("th", { scope: "row" }, `${stage + 1} `, ...broken(models)),
+        element("th", { scope: "row" }, `${stage} `, ...broken(models)),
         threshold,
         element("td", { class: "num" }, humanCost(stages.costs[stage], data.unit)),
       ));
@@ -75,7 +75,7 @@ function showDetails(panel, data, point, onMove) {
       max: String(stages.grid[stage].length + 1),
       step: "1",
       value: String(own[stage]),
-      "aria-label": `Threshold after stage ${stage + 1}, ${models}`,
+      "aria-label": `Threshold after stage ${stage}, ${models}`,
     });
     made.oninput = () => {
       choices[stage] = Number(made.value);
@@ -114,7 +114,7 @@ function showDetails(panel, data, point, onMove) {
     ];
     if (stages.models.length > 1) {
       rows.push(...stages.models.map((_, stage) => [
-        `${data.exit_heading} at stage ${stage + 1}`, ({ figures }) => `${shortPercent(figures.exits[stage])} %`,
+        `${data.exit_heading} at stage ${stage}`, ({ figures }) => `${shortPercent(figures.exits[stage])} %`,
       ]));
     }
     return rows.map(([name, text]) => [name, each.map(text)]);
