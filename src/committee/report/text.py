@@ -130,7 +130,7 @@ def promised(promise: Promise) -> str:
     """Return an accuracy or a cost that the user asked for, with what became of it.
 
     >>> promised(Promise("accuracy", 0.9, 0.785, 0.751, 0.816, "test"))
-    'asked: accuracy of 90 % or more; 78 % (75–82) on test: missed'
+    'asked: accuracy of 90 % or more; 78.5 % (75.1–81.6) on test: missed'
     """
     if promise.what == "accuracy":
         goal = f"accuracy of {100 * promise.goal:.6g} % or more"
