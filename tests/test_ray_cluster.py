@@ -113,6 +113,16 @@ def test_what_is_still_computed_ends_before_ray_does() -> None:
     assert list(tables) == []
 
 
+def test_ray_writes_nothing_among_results(capsys: pytest.CaptureFixture[str]) -> None:
+    from ray._private import worker
+
+    with cluster._muted():
+        worker.print_to_stdstream({"lines": ["it died"], "pid": "raylet", "is_err": False}, False)
+    assert capsys.readouterr() == ("", "")
+    worker.print_to_stdstream({"lines": ["it died"], "pid": "raylet", "is_err": False}, False)
+    assert "it died" in capsys.readouterr().out
+
+
 class _Ray(ModuleType):
     """A Ray whose workers have another version of this package."""
 

@@ -10,7 +10,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,8 @@ OLDEST = (2, 60)
 _PATIENCE = 5.0
 # Ray refuses who lacks its token as if it were not there.
 _TOKEN = "If it is there and asks for a token, as `ray start` tells, set RAY_AUTH_MODE=token"
+# What Ray writes its messages with; there is no setting.
+_TELLS = "print_to_stdstream"
 _AGAIN = "Run the same command again: what is done stays"
 
 
@@ -77,20 +79,25 @@ def connect(address: str | None = None) -> Iterator[Cluster]:
     ray = _ray()
     own = not ray.is_initialized()
     where = address or os.environ.get("RAY_ADDRESS") or "local"
+    with _joined(ray, where) if own else nullcontext(), one_line():
+        if own and where != "local":
+            _check_workers(ray)
+        have = ray.cluster_resources()
+        alive = sum(bool(node["Alive"]) for node in ray.nodes())
+        there = "" if own and where == "local" else ray.get_runtime_context().gcs_address
+        yield Cluster(there, alive, have.get("CPU", 0.0), have.get("GPU", 0.0))
+
+
+@contextmanager
+def _joined(ray: Any, where: str) -> Iterator[None]:
+    """Begin Ray, and end it in order: first what is computed, then Ray."""
     before, threads = signal.getsignal(signal.SIGTERM), threading.enumerate()
-    try:
-        if own:
+    with _muted():
+        try:
             _start(ray, where)
             _at_sigterm(_stop)
-        with one_line():
-            if own and where != "local":
-                _check_workers(ray)
-            have = ray.cluster_resources()
-            alive = sum(bool(node["Alive"]) for node in ray.nodes())
-            there = "" if own and where == "local" else ray.get_runtime_context().gcs_address
-            yield Cluster(there, alive, have.get("CPU", 0.0), have.get("GPU", 0.0))
-    finally:
-        if own:
+            yield
+        finally:
             try:
                 end_data(threads)
             finally:
@@ -170,6 +177,20 @@ def _init(ray: Any, where: str, options: dict[str, Any]) -> None:
             raise
         ray.shutdown()
         ray.init(where, **options)
+
+
+@contextmanager
+def _muted() -> Iterator[None]:
+    """Keep Ray from writing to standard output, where results are, that a worker has died."""
+    from ray._private import worker
+
+    told: Any = worker
+    before = getattr(told, _TELLS, None)
+    setattr(told, _TELLS, lambda *_, **__: None)
+    try:
+        yield
+    finally:
+        setattr(told, _TELLS, before)
 
 
 @contextmanager
