@@ -7,6 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
+
+KILLS = pytest.mark.skipif(
+    "RAY_FAULTS" not in os.environ,
+    reason="a job that loses its driver, or a cluster a node, takes long: make test-ray",
+)
+
 
 @contextmanager
 def nodes(count: int, cpus: int = 1, **settings: int) -> Iterator[Any]:

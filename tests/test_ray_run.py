@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -41,12 +40,8 @@ from committee.scale.parts import SETTINGS, Parts
 from committee.scale.plan import groups_of, part_size, pools_of, reach_of
 from committee.scale.run import job_of, results_table, run_into_parts
 from committee.scale.stage import Job, Source, StageStep
+from ray_world import KILLS
 from small_world import ANSWER, CODE, code_of, files_of, images, write_pool
-
-KILLS = pytest.mark.skipif(
-    "RAY_FAULTS" not in os.environ,
-    reason="a cluster of its own that loses a node, or its driver, takes 80 s: make test-ray",
-)
 
 pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
 pytest.importorskip("ray", reason="ray is not installed")

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 
 from committee.cli import main
 from committee.errors import ClusterError
-from committee.scale.cluster import connect
+from committee.scale.cluster import Cluster, connect, one_line
 from committee.scale.search import over_shards
 from committee.store.import_predictions import write_pool
 from shard_world import decisions, write_shards
@@ -23,8 +24,14 @@ pytest.importorskip("ray", reason="ray is not installed")
 pytestmark = pytest.mark.filterwarnings("ignore:.*is deprecated:DeprecationWarning:ray")
 
 
-def on_ray(address: str) -> list[str]:
-    return ["--on", "ray", "--address", address]
+ON_RAY = ["--on", "ray"]
+
+
+@pytest.fixture(scope="module")
+def cluster(ray_address: str) -> Iterator[Cluster]:
+    """The cluster, joined once; commands use what their process has joined."""
+    with connect(ray_address) as joined:
+        yield joined
 
 
 def told(text: str) -> dict[str, Any]:
@@ -33,7 +40,7 @@ def told(text: str) -> dict[str, Any]:
     return {**data, "settings": {**data["settings"], "seconds": None}}
 
 
-def test_commands_say_on_ray_what_they_say_here(tmp_path, monkeypatch, committee, ray_address):
+def test_commands_say_on_ray_what_they_say_here(tmp_path, monkeypatch, committee, cluster):
     # Workers run in another folder than the command.
     monkeypatch.chdir(tmp_path)
     folder = write_shards(Path("shards"), decisions(2000), [300, 1100])
@@ -43,7 +50,7 @@ def test_commands_say_on_ray_what_they_say_here(tmp_path, monkeypatch, committee
     words = ["--match", "c", "--within", "0.02", "--json"]
     for store in (folder, one):
         here = committee("search", store, *words, "--out", c)
-        there = committee("search", store, *words, *on_ray(ray_address))
+        there = committee("search", store, *words, *ON_RAY)
         assert told(here) == told(there)
     calls = (
         ["evaluate", c, one, "--json"],
@@ -52,11 +59,11 @@ def test_commands_say_on_ray_what_they_say_here(tmp_path, monkeypatch, committee
     )  # fmt: skip
     for call in calls:
         here = json.loads(committee(*call))
-        there = json.loads(committee(*call, *on_ray(ray_address)))
+        there = json.loads(committee(*call, *ON_RAY))
         assert {**here, "warnings": 0} == {**there, "warnings": 0}
 
 
-def test_a_shard_whose_worker_was_killed_is_counted_once(tmp_path, ray_address):
+def test_a_shard_whose_worker_was_killed_is_counted_once(tmp_path, cluster):
     places, mark = [str(tmp_path / str(number)) for number in range(9)], tmp_path / "mark"
 
     def count(place: str) -> int:  # inside, so that it travels by value
@@ -67,22 +74,21 @@ def test_a_shard_whose_worker_was_killed_is_counted_once(tmp_path, ray_address):
 
     for place in places:
         Path(place).mkdir()
-    with connect(ray_address) as cluster:
-        assert list(over_shards(cluster)(count, places)) == list(range(9))
+    assert list(over_shards(cluster)(count, places)) == list(range(9))
     assert mark.exists()
 
 
-def test_what_a_worker_cannot_open_is_said_in_one_line(tmp_path, capsys, ray_address):
+def test_what_a_worker_cannot_open_is_said_in_one_line(tmp_path, capsys, cluster):
     with (
         pytest.raises(
             ClusterError, match=r"nowhere: not there on .* this path, as on a shared disk"
         ),
-        connect(ray_address) as cluster,
+        one_line(),
     ):
         list(over_shards(cluster)(len, [str(tmp_path / "nowhere")]))
     folder = write_shards(tmp_path / "shards", decisions(600), [300])
     shutil.copy(folder / "0000" / "val" / "a.npy", folder / "0001" / "val" / "a.npy")
-    assert main(["search", str(folder), *on_ray(ray_address)]) == 2
+    assert main(["search", str(folder), *ON_RAY]) == 2
     error = capsys.readouterr().err
     assert "0001/val/a.npy: altered" in error
     assert error.count("\n") == 1
