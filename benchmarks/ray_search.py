@@ -130,6 +130,16 @@ def measure(folder: Path, where: str) -> None:
         chosen = time.perf_counter()
         evaluated = cm.evaluate(choice.cascade, pool)
         ended = time.perf_counter()
+        # A rule that these samples did not choose; the one that they chose is refused.
+        names, promise = pool.names, {"match": pool.names[-1], "within": 0.02}
+        given = cm.Cascade.of([[names[0]], [names[-1]]], thresholds=[0.8])
+        certified = cm.certify(pool, cascade=given, **promise)
+        tested = time.perf_counter()
+        try:
+            cm.certify(pool, cascade=choice.cascade, **promise)
+            raise AssertionError("samples that chose a cascade certified it")
+        except cm.errors.MisalignedError as error:
+            refused = str(error)
         time.sleep(0.3)
         watch.over.set()
     assert evaluated == choice.evaluation
@@ -143,6 +153,9 @@ def measure(folder: Path, where: str) -> None:
                 "search": searched - opened,
                 "match": chosen - searched,
                 "evaluate": ended - chosen,
+                "certify": tested - ended,
+                "certificate": certified.cascade.to_json()["certificate"],
+                "refused": refused,
                 "processor": own + sum(used.values()),
                 "processor of the driver": own,
                 "memory": watch.own,
@@ -202,6 +215,7 @@ def page(results: dict) -> str:
         "search, three passes, s": "search",
         "match a model: one evaluation, three passes for the expected exits, s": "match",
         "evaluate a cascade, one pass, s": "evaluate",
+        "certify a given cascade, s": "certify",
         "processor time of all, s": "processor",
     }
     for name, key in rows.items():
@@ -219,9 +233,11 @@ def page(results: dict) -> str:
         f"Reading all files once takes {read['seconds']:.1f} s "
         f"({size / read['seconds'] / 1e6:,.0f} MB/s), {read['processor']:.1f} s of a processor.",
         "",
-        f"Both found the same {len(found[0]['front']):,} committees, thresholds to the last bit."
+        f"Both found the same {len(found[0]['front']):,} committees, thresholds to the last "
+        "bit, and the same certificate. Both refused to certify the cascade that these samples "
+        "chose."
         if results["same"]
-        else "The fronts DIFFER.",
+        else "The fronts or certificates DIFFER.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -250,7 +266,11 @@ def main() -> None:
         print(where, {k: v for k, v in results[where].items() if k != "front"}, flush=True)
     found = [results[where] for where in words.only.split(",")]
     results |= {key: found[0][key] for key in ("samples", "models", "shards")}
-    results["same"] = all(each["front"] == found[0]["front"] for each in found)
+    results["same"] = all(
+        each[what] == found[0][what]
+        for each in found
+        for what in ("front", "certificate", "refused")
+    )
     results["machine"] = f"{os.cpu_count()} cores of {platform.machine()}"
     results["load"] = [*load, round(os.getloadavg()[0], 1)]
     print(page(results))
