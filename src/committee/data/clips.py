@@ -315,9 +315,10 @@ def _decoded_from(file: InputContainer, stream: VideoStream) -> Iterator[VideoFr
 
 def _opened(path: Path) -> InputContainer:
     """Open a clip; titles and names in it may be of any encoding."""
-    # Some formats are lists of other files; clips need no file but their own.
+    # Some formats are lists of other files; clips need no file but their own. As options of the
+    # streams too, these words crash PyAV before 17.1.
     container: InputContainer = _import_av().open(
-        str(path), metadata_errors="replace", options={"protocol_whitelist": "file"}
+        str(path), metadata_errors="replace", container_options={"protocol_whitelist": "file"}
     )
     if _LISTS & set(container.format.name.split(",")):
         container.close()
