@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 
@@ -388,10 +389,10 @@ def figures(committees):
     return [(replace(c.cascade, calibrations={}), c.evaluation) for c in committees]
 
 
-@pytest.mark.parametrize(("kind", "combine", "confidence"), RULES)
-@given(data=st.data())
-@settings(max_examples=12)  # of each of the 21 rules
-def test_search_is_that_of_outputs_calibrated_before(kind, combine, confidence, data):
+@given(st.sampled_from(RULES), st.data())
+@settings(max_examples=80)
+def test_search_is_that_of_outputs_calibrated_before(case, data):
+    kind, combine, confidence = case
     pool = data.draw(calibrated_pools(kind, max_models=3, max_samples=9))
     rule = {"combine": combine, "confidence": confidence}
     front = cm.search(pool, len(pool.names), grid=5, **rule)
@@ -418,8 +419,7 @@ WAYS = {
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("method", SMOOTH)
+@pytest.mark.parametrize(("way", "method"), list(zip(WAYS, itertools.cycle(SMOOTH), strict=False)))
 def test_every_way_of_searching_applies_them(way, method):
     whole = random_pool(seed=4, models=4, samples=900)
     # One model is far too sure: averaged as it is, it wins over all others.

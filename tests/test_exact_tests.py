@@ -17,15 +17,14 @@ from committee.certificates.paths import _share_p_value
 SAMPLES = 40
 
 
-@pytest.mark.parametrize("within", [0.0, 0.01, 0.2, -0.05])
-@pytest.mark.parametrize("level", [0.9, 0.95])
+@pytest.mark.parametrize(("within", "level"), [(0.0, 0.9), (0.01, 0.95), (0.2, 0.9), (-0.05, 0.95)])
 def test_a_false_difference_passes_no_more_often_than_the_level_allows(within, level):
     tables = [(w, n - w) for n in range(SAMPLES + 1) for w in range(n + 1)]
     passing = {t for t in tables if paired_p_value(*t, SAMPLES, within, level) <= 1 - level}
     counts = np.array([(w, n, SAMPLES - w - n) for w, n in sorted(passing)])
     sizes = [
         multinomial.pmf(counts, SAMPLES, [(d - within) / 2, (d + within) / 2, 1 - d]).sum()
-        for d in np.linspace(max(abs(within), 1e-6), 1, 101)
+        for d in np.linspace(max(abs(within), 1e-6), 1, 51)
     ]
     assert 0.8 * (1 - level) < max(sizes) <= 1 - level
     # One loss less, or one win more, never turns a pass into a failure.

@@ -50,7 +50,7 @@ def expected(tried: list[brute_force.Tried], samples: int) -> set[tuple[float, i
 
 
 @rules
-@settings(max_examples=12)
+@settings(max_examples=6)
 @given(st.data())
 def test_front_is_that_of_brute_force(kind, combine, confidence, data):
     pool = data.draw(pools(kind))
@@ -138,10 +138,10 @@ def test_a_threshold_that_is_a_score_is_reached_by_it():
     assert (best.evaluation.correct, best.evaluation.average_cost) == (2, 3)
 
 
-@rules
-@settings(max_examples=10)
-@given(st.data())
-def test_of_equal_committees_the_least_worst_case_is_kept(kind, combine, confidence, data):
+@settings(max_examples=60)
+@given(st.sampled_from(RULES), st.data())
+def test_of_equal_committees_the_least_worst_case_is_kept(rule, data):
+    kind, combine, confidence = rule
     pool = data.draw(pools(kind))
     oracle = Oracle(pool, combine, confidence, grid=2)
     tried = list(oracle.every(len(pool.names)))
@@ -171,10 +171,10 @@ def test_of_two_equal_pairs_the_lesser_worst_case_is_kept():
     assert chosen.evaluation.worst_case_cost < dearer.worst_case_cost
 
 
-@rules
-@settings(max_examples=10)
-@given(st.data())
-def test_targets_are_those_of_brute_force(kind, combine, confidence, data):
+@settings(max_examples=60)
+@given(st.sampled_from(RULES), st.data())
+def test_targets_are_those_of_brute_force(rule, data):
+    kind, combine, confidence = rule
     pool = data.draw(pools(kind))
     oracle = Oracle(pool, combine, confidence, grid=3)
     tried = list(oracle.every(len(pool.names)))
@@ -191,10 +191,10 @@ def test_targets_are_those_of_brute_force(kind, combine, confidence, data):
         assert (chosen.correct, -chosen.cost) == brute_force.most_accurate(tried, cost)
 
 
-@rules
-@settings(max_examples=10)
-@given(st.data())
-def test_worst_case_bound_is_that_of_brute_force(kind, combine, confidence, data):
+@settings(max_examples=60)
+@given(st.sampled_from(RULES), st.data())
+def test_worst_case_bound_is_that_of_brute_force(rule, data):
+    kind, combine, confidence = rule
     pool = data.draw(pools(kind))
     oracle = Oracle(pool, combine, confidence, grid=3)
     bound = data.draw(st.integers(min(oracle.costs.values()), sum(oracle.costs.values())))

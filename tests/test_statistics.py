@@ -72,7 +72,7 @@ def same_tables(rule: PrefixSource, monkeypatch, grid: int = 7, threads: int = 1
 
 @needs_compiled
 @rules
-@settings(max_examples=15)
+@settings(max_examples=6)
 @given(data=st.data())
 def test_small_pools_full_of_ties(kind, combine, confidence, data):
     pool = data.draw(pools(kind, max_samples=12))
@@ -82,7 +82,7 @@ def test_small_pools_full_of_ties(kind, combine, confidence, data):
 
 @needs_compiled
 @rules
-@settings(max_examples=10)
+@settings(max_examples=4)
 @given(data=st.data())
 def test_small_calibrated_pools_full_of_ties(kind, combine, confidence, data):
     pool = data.draw(calibrated_pools(kind, max_samples=12))
@@ -112,11 +112,18 @@ def plain_tables():
     return {}
 
 
+MEANS = ["mean_logits", "mean_probabilities", "last"]
+# Every kind of hardness with every confidence, and with every combination.
+HARD_RULES = [
+    (hard, MEANS[(i + j) % 3], confidence)
+    for i, hard in enumerate(HARD)
+    for j, confidence in enumerate(CONFIDENCES)
+]
+
+
 @needs_compiled
-@pytest.mark.parametrize("confidence", CONFIDENCES)
-@pytest.mark.parametrize("combine", ["mean_logits", "mean_probabilities", "last"])
-@pytest.mark.parametrize("hard", HARD)
-def test_hard_pools(instruction_set, combine, confidence, hard, monkeypatch, plain_tables):
+@pytest.mark.parametrize(("hard", "combine", "confidence"), HARD_RULES)
+def test_hard_pools(instruction_set, hard, combine, confidence, monkeypatch, plain_tables):
     random = np.random.default_rng(len(hard))
     shape = (100, 37)
     outputs = {
@@ -139,7 +146,7 @@ CALIBRATIONS = {
 
 @needs_compiled
 @pytest.mark.parametrize("confidence", CONFIDENCES)
-@pytest.mark.parametrize("combine", ["mean_logits", "mean_probabilities", "last"])
+@pytest.mark.parametrize("combine", MEANS)
 @pytest.mark.parametrize("calibration", CALIBRATIONS)
 def test_hard_calibrated_pools(combine, confidence, calibration, monkeypatch):
     random = np.random.default_rng(3)
@@ -179,10 +186,10 @@ def test_a_registered_confidence_is_not_taken_for_a_built_in():
 
 
 @needs_compiled
-@rules
-@settings(max_examples=10)
-@given(data=st.data())
-def test_search_is_the_same_without_the_compiled_part(kind, combine, confidence, data):
+@settings(max_examples=60)
+@given(st.sampled_from(RULES), st.data())
+def test_search_is_the_same_without_the_compiled_part(rule, data):
+    kind, combine, confidence = rule
     pool = data.draw(pools(kind, max_models=4, max_samples=9))
 
     def members():
@@ -194,10 +201,10 @@ def test_search_is_the_same_without_the_compiled_part(kind, combine, confidence,
         assert plainly(monkeypatch, members) == fast
 
 
-@rules
-@settings(max_examples=8)
-@given(data=st.data())
-def test_many_are_evaluated_as_each_by_itself(kind, combine, confidence, data):
+@settings(max_examples=100)
+@given(st.sampled_from(RULES), st.data())
+def test_many_are_evaluated_as_each_by_itself(rule, data):
+    kind, combine, confidence = rule
     pool, other = data.draw(st.one_of(pools(kind), calibrated_pools(kind))), data.draw(pools(kind))
     front = cm.search(pool, combine=combine, confidence=confidence, grid=4)
     cascades = [m.cascade for m in front]
