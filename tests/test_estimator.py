@@ -85,7 +85,7 @@ def members() -> list[tuple[str, Any]]:
 def checks() -> Iterator[Any]:
     for cv, cannot in ((3, {}), ("prefit", PREFIT)):
         own = CommitteeClassifier(members(), costs=[1, 10], cv=cv)
-        for each in estimator_checks_generator(own, expected_failed_checks=cannot, mark="xfail"):
+        for each in estimator_checks_generator(own, expected_failed_checks=cannot, mark="skip"):
             marks = getattr(each, "marks", ())
             estimator, check = each.values if marks else each
             name = f"{cv}-{getattr(check, 'func', check).__name__}"

@@ -41,12 +41,12 @@ from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 @pytest.mark.parametrize("form", ["any", "one"])
 def test_test_images_are_decided_as_by_the_runner(tmp_path: Path, kind: str, form: Any) -> None:
     # Many images of the commonest rule, some of the others.
-    images = some_images(2000 if kind == "mean_logits" else 300)
+    images = some_images(1000 if kind == "mean_logits" else 150)
     cascade = embedded(CASCADES[kind])
     path = write_graph(cascade, tmp_path / "cascade.onnx", form=form)
     onnx.checker.check_model(str(path), full_check=True)
     runner, graph = Runner(cascade, threads=1), Runner(path, threads=1)
-    for batch_size, some in ((64, images), (7, images[:300])) if form == "any" else ((1, images),):
+    for batch_size, some in ((64, images), (7, images[:50])) if form == "any" else ((1, images),):
         expected = runner.decide(some, batch_size)
         found = graph.decide(some, batch_size)
         # One flip would be rounding at a threshold; there is none here.

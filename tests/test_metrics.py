@@ -276,7 +276,7 @@ def test_a_choice_that_is_the_reference_loses_nothing(store):
 
 
 def test_the_intervals_of_all_classes_hold_together():
-    rng, times, inside = np.random.default_rng(2), 60, 0
+    rng, times, inside = np.random.default_rng(2), 30, 0
     shares = np.array([0.4, 0.3, 0.2, 0.06, 0.04])
     wins, lost = np.full(5, 0.02), np.array([0.04, 0.05, 0.06, 0.3, 0.6])
     for _ in range(times):

@@ -1368,8 +1368,6 @@ LONG_SEARCHES = {
     [
         ("search", "prefixes", 1, False),
         ("search", "prefixes", 1, True),
-        ("search", "sequences", 1, False),
-        ("guided", "prefixes", 1, False),
         ("guided", "sequences", 1, False),
         ("search", "sequences", 516, False),
         ("search", "sequences", 156, True),

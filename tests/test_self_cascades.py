@@ -506,7 +506,7 @@ def test_a_graph_has_the_weights_once_and_decides_as_the_runner(
     files = {spec.text for spec in cascade.models.values()}
     limit = sum(weights_in(onnx.load(file).graph) for file in files)
     assert weights_in(onnx.load(path).graph) < limit + 4_000
-    images = some_images(150)
+    images = some_images(60)
     found, expected = Runner(path).decide(images), Runner(cascade).decide(images)
     assert flips(found, expected) == 0
     np.testing.assert_allclose(found.score, expected.score, rtol=1e-4, atol=1e-5)
