@@ -18,6 +18,7 @@ from committee import Cascade, Pool
 from committee.cli import COMMANDS, command, main
 from committee.cli.choice import committee_table
 from committee.cli.help import GROUPS, START
+from committee.cli.output import say_joining
 from committee.embedded import FOLDER
 from committee.report.rows import Report
 from committee.selection.exhaustive import search
@@ -270,3 +271,14 @@ def test_examples_of_the_help_run_on_the_embedded_pool(tmp_path, monkeypatch, ca
         capsys.readouterr()
         assert main(words) == 0, (words, capsys.readouterr().err)
     assert Cascade.load("c.json").certificate is not None
+
+
+def test_a_terminal_learns_that_ray_begins(capsys: Caught, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    say_joining(None, quiet=False)  # to a file
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    say_joining("10.0.0.1:6379", quiet=False)
+    say_joining(None, quiet=False)
+    say_joining(None, quiet=True)
+    told = "Joining Ray at 10.0.0.1:6379 ...\nStarting Ray on this machine ...\n"
+    assert capsys.readouterr() == ("", told)

@@ -58,6 +58,14 @@ def say(text: str, quiet: bool = False) -> None:
         typer.echo(printable(text))
 
 
+def say_joining(address: str | None, quiet: bool) -> None:
+    """Say to a terminal that Ray is joined or started, which takes a while; results stay alone."""
+    if sys.stderr.isatty() and not quiet:
+        where = address or os.environ.get("RAY_ADDRESS")
+        told = f"Joining Ray at {where} ..." if where else "Starting Ray on this machine ..."
+        typer.echo(printable(told), err=True)
+
+
 # A command up to the end of its clause.
 _COMMAND = re.compile(r"committee [^;,(]*[^;,( ]")
 

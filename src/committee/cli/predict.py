@@ -14,7 +14,7 @@ import typer
 
 from committee.cli import options as opt
 from committee.cli.options import check_on, refuse, refuse_for_segmentation
-from committee.cli.output import Notes, print_json, progress_bar, say, say_next
+from committee.cli.output import Notes, print_json, progress_bar, say, say_joining, say_next
 from committee.cli.stores import next_step
 from committee.cli.tasks import commands_of
 from committee.data.base import REST, Dataset, PartDataset, content_of, share, without
@@ -101,6 +101,8 @@ def predict(
     there = anywhere(data)
     opening = partial(open_data, there, split, models.classes, models=models.models, labels="none")
     room = actors or 0, cpus, gpus
+    if on is not None:
+        say_joining(address, as_json)
     with (
         _where(on, address, opening, code, room) as where,
         progress_bar("predict", "outputs", not as_json) as update,

@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from committee.cli.options import by_stage
-from committee.cli.output import Notes, progress_bar
+from committee.cli.output import Notes, progress_bar, say_joining
 from committee.cli.tally import Tally, finish
 from committee.errors import DataError
 from committee.models.failures import divided_text
@@ -83,6 +83,7 @@ def run_on_ray(
     missing = _missing(parts, tally, notes)
     tally.begin(count - sum(end - first for first, end in missing))
     if missing:
+        say_joining(room.address, as_json)
         with (
             connect(room.address) as cluster,
             progress_bar("run", "samples", not as_json) as update,
