@@ -68,6 +68,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return WholeFiles(config, log)
 
 
+@pytest.fixture(scope="session")
+def report_extra() -> None:
+    """Skip where pages and figures cannot be drawn, as on a wheel that is tested without extras."""
+    for name in ("jinja2", "matplotlib"):
+        pytest.importorskip(name, reason="the extra report draws pages and figures")
+
+
 @pytest.fixture
 def committee(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     """Call a command, and return what it printed."""

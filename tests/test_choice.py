@@ -166,6 +166,7 @@ def test_rows_of_one_committee_are_one(front, halves):
     assert {"matches a", "chosen"} <= {own.role, *own.also}
 
 
+@pytest.mark.usefixtures("report_extra")
 def test_what_nobody_names_is_compared_with_the_most_accurate_model():
     pool = random_pool(seed=1, models=4, samples=300)  # its dearest is not the most accurate
     front = cm.search(pool, 2, grid=5)
@@ -219,6 +220,7 @@ def few(tmp_path_factory):
     return folder / "store"
 
 
+@pytest.mark.usefixtures("report_extra")
 def test_few_samples_are_told_wherever_a_choice_is_shown(few, tmp_path, capsys, monkeypatch):
     monkeypatch.delenv("COLUMNS", raising=False)
     store, path, page = str(few), str(tmp_path / "c.json"), tmp_path / "page.html"
@@ -262,6 +264,7 @@ def test_the_difference_stands_beside_every_choice(splits, tmp_path, capsys):
     assert "c" in evaluation["models"]
 
 
+@pytest.mark.usefixtures("report_extra")
 def test_the_page_begins_with_what_was_chosen_and_how_sure_that_is(front, halves):
     chosen = front.matching("d", 0.02).cascade
     text = page_of(Report(front, halves[1], "d", chosen=chosen))
@@ -371,6 +374,7 @@ def missing(tmp_path):
     ],
     ids=str,
 )
+@pytest.mark.usefixtures("report_extra")
 def test_missed_targets_are_said_wherever_the_choice_is(missing, target, told, tmp_path, capsys):
     store, path, page = str(missing), str(tmp_path / "c.json"), str(tmp_path / "p.html")
     chooses = ["search", store, *target, "--out", path]

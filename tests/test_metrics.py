@@ -133,6 +133,7 @@ def test_search_and_evaluate_give_the_figures_of_numpy(metric, store, tmp_path, 
 
 
 @pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.usefixtures("report_extra")
 def test_report_and_study_show_the_metric(metric, store, tmp_path, capsys):
     own, page = ["--metric", spelled(metric, store)], tmp_path / "report.html"
     words = ["report", store, "--match", "c", *own, "--max-models", 2, "--out", page]
@@ -239,6 +240,7 @@ def losses(report: Report) -> _ClassLosses:
     return found
 
 
+@pytest.mark.usefixtures("report_extra")
 def test_classes_that_lose_most_are_those_of_numpy(store, tmp_path, capsys):
     page = tmp_path / "report.html"
     words = ["report", store, "--match", "c", "--within", 0.1, "--out", page]
@@ -314,7 +316,9 @@ REFUSED = {
 
 @pytest.mark.parametrize(("metric", "why"), REFUSED.items())
 @pytest.mark.parametrize("command", ["search", "evaluate", "report", "study", "certify"])
-def test_what_is_no_metric_is_refused(command, metric, why, store, tmp_path, capsys):
+def test_what_is_no_metric_is_refused(command, metric, why, store, tmp_path, capsys, request):
+    if command in ("report", "study"):
+        request.getfixturevalue("report_extra")
     cm.Cascade.of(["a", "c"], [0.9]).save(tmp_path / "c.json")
     words = [command, tmp_path / "c.json"] if command in ("evaluate", "certify") else [command]
     words += [store, "--metric", metric]

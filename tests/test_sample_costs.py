@@ -215,6 +215,7 @@ def test_costs_that_are_none_get_one_line(cost, word):
     assert "\n" not in str(found.value)
 
 
+@pytest.mark.usefixtures("report_extra")
 def test_the_page_shows_the_costs_of_each_split():
     """Worst cases and references are of the samples, not sums of means; nothing slides by means."""
     random = np.random.default_rng(3)
