@@ -217,6 +217,14 @@ def test_many_are_evaluated_as_each_by_itself(rule, data):
     assert evaluate_all(shared, other) == [cm.evaluate(c, other) for c in shared]
 
 
+def test_three_stages_are_evaluated_as_each_by_itself():
+    # Fronts of small pools full of ties have few of them.
+    pool = random_pool(seed=0, models=3, samples=40)
+    cascades = [m.cascade for m in cm.search(pool, 3, grid=6)]
+    assert max(len(each.stages) for each in cascades) == 3
+    assert evaluate_all(cascades, pool) == [cm.evaluate(c, pool) for c in cascades]
+
+
 def test_thresholds_of_others_are_reached_as_written():
     pool = random_pool(seed=2, models=3, samples=60)
     exact = max_prob(pool.outputs["a"].values)
