@@ -8,4 +8,4 @@ import fuzz_serve
 
 
 def test_hostile_requests_get_one_line_and_harm_no_other(tmp_path: Path) -> None:
-    fuzz_serve.fuzz(tmp_path, 3_000, 0, lambda _: None)
+    fuzz_serve.fuzz(tmp_path, 10_000, 0, lambda _: None)
