@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -126,5 +127,8 @@ def post(address: str, body: bytes, seconds: float) -> None:
     headers = {"Content-Type": "application/json", "User-Agent": "committee"}
     request = urllib.request.Request(address, body, headers, method="POST")
     opener = urllib.request.build_opener(_NoRedirect)
-    with opener.open(request, timeout=seconds):
-        pass
+    try:
+        opener.open(request, timeout=seconds).close()
+    except urllib.error.HTTPError as error:
+        error.close()  # it holds the connection
+        raise
