@@ -281,10 +281,10 @@ def test_who_cancels_frees_a_place(faulty: Faulty) -> None:
     assert [each.decision.stage for each in answers] == [1] * 4
 
 
-def test_who_cancels_at_a_late_stage_keeps_nobody_waiting(faulty: Faulty) -> None:
+def test_nobody_waits_for_samples_of_others_that_wait_at_a_late_stage(faulty: Faulty) -> None:
     async def work(scheduler: Scheduler) -> Any:
-        # The batch of six becomes one flow, of which four run at the second stage before the
-        # worker takes what fills more of a batch at the first.
+        # Six samples run together; four of them run at the second stage before the worker takes
+        # what fills more of a batch at the first.
         held = asyncio.create_task(scheduler.decide(saying([WAITS])))
         await faulty.waits()
         kept = asyncio.create_task(scheduler.decide(saying([0] * 3)))
@@ -296,9 +296,11 @@ def test_who_cancels_at_a_late_stage_keeps_nobody_waiting(faulty: Faulty) -> Non
         faulty.open()
         await held
         await faulty.waits()
-        assert not kept.done()
-        given_up.cancel()
         made = await asyncio.wait_for(kept, 30)
+        assert scheduler.pending == 6
+        given_up.cancel()
+        await asyncio.wait([given_up])
+        assert scheduler.pending == 4
         faulty.open()
         await faulty.waits()
         faulty.open()

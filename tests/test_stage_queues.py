@@ -11,8 +11,9 @@ from committee import Cascade
 from committee.rule import scores
 from committee.rule.flow import decide, drive
 from committee.rule.outputs import Outputs
+from committee.run.deciding import Decider
 from committee.run.sample_batch import SampleBatch
-from committee.run.stage_queues import Exits, StageQueues
+from committee.run.stage_queues import StageQueues
 from committee.spec.model import ModelSpec
 from committee.spec.preprocessing import Preprocessing
 
@@ -44,66 +45,61 @@ def numbered(first: int, count: int) -> SampleBatch:
 @pytest.mark.parametrize("seed", range(25))
 def test_any_order_of_batches_gives_the_same_decisions(seed: int) -> None:
     table, draw = tables(seed), np.random.default_rng(seed)
-    queues, flows, exited = StageQueues(CASCADE, SPECS), {}, {}
+    # Some samples may run fewer stages.
+    short = Cascade.of(["a", ["b", "c"]], [0.7])
+    deciders = [(Decider(rule, keep_values=True), wanted(rule, table)) for rule in (CASCADE, short)]
+    queues, exited = StageQueues(CASCADE, SPECS), {}
     dropped: set[int] = set()
     under_way: list[Any] = []
-    turns: list[Any] = []
-    added = 0
+    made: list[Any] = []
 
-    def see(exits: Any) -> None:
-        first = flows[exits.first]
-        for row in exits.rows.tolist():
-            assert first + row not in exited
-            made = exits.decisions.rows(row)
-            exited[first + row] = (made.predicted, made.score, made.stage, made.values.tolist())
-        if exits.ended:
-            del flows[exits.first]
-
-    while added < SAMPLES or flows:
+    while len(made) < SAMPLES or {*range(SAMPLES)} - dropped - exited.keys():
         step = draw.integers(4)
         waiting = [stage for stage in range(3) if queues.waiting(stage)]
-        if step == 0 and added < SAMPLES:
-            count = min(int(draw.integers(1, 30)), SAMPLES - added)
-            flows[queues.add(numbered(added, count), keep_values=True)] = added
-            added += count
+        if step == 0 and len(made) < SAMPLES:
+            count = min(int(draw.integers(1, 30)), SAMPLES - len(made))
+            decider, decided = deciders[draw.integers(2)]
+            assert queues.add(numbered(len(made), count), decider) == len(made)
+            made += [decided] * count
         elif step == 1 and waiting:
             batch = queues.take(draw.choice(waiting), int(draw.integers(1, 20)))
-            assert [first + row for first, rows in batch.flows for row in rows] == [*batch.numbers]
+            assert not dropped.intersection(batch.numbers.tolist())
             under_way.append(batch)
         elif step == 2 and under_way:
             batch = under_way.pop(draw.integers(len(under_way)))
             rows = batch.inputs(RECIPE).ravel().astype(int)
+            assert (rows == batch.numbers).all()
             some = np.sort(draw.permutation(len(batch))[: draw.integers(1, len(batch) + 1)])
             assert (batch.inputs_of(some, RECIPE).ravel() == rows[some]).all()
             answer = {name: Outputs("logits", table[name][rows]) for name in batch.models}
-            gone = {*rows.tolist()} <= dropped and draw.integers(2)
-            turns += queues.give(batch, {} if gone else answer)
-        elif flows and draw.integers(4) == 0:
-            first = draw.choice([*flows])
-            rows = draw.integers(0, 30, 2).tolist()
-            dropped |= {flows[first] + row for row in rows}
-            turns += queues.drop(first, rows)
-        while turns and draw.integers(2):  # what is dropped meanwhile does not matter
-            see(turns.pop(draw.integers(len(turns))).taken())
-    made = wanted(CASCADE, table)
-    assert {*range(SAMPLES)} - dropped <= exited.keys()
-    for number in exited.keys() - dropped:
-        values = made.values[number].tolist()
-        own = made.predicted[number], made.score[number], made.stage[number], values
-        assert exited[number] == own
+            for exits in queues.give(batch, queues.decide(batch, answer)):
+                for place, number in enumerate(exits.numbers.tolist()):
+                    assert number not in exited.keys() | dropped
+                    own = exits.decisions.rows(place)
+                    exited[number] = own.predicted, own.score, own.stage, own.values.tolist()
+        elif made and draw.integers(4) == 0:
+            gone = {*draw.integers(0, len(made), 2).tolist()} - exited.keys() - dropped
+            queues.drop(gone)
+            dropped |= gone
+    assert sum(map(queues.waiting, range(3))) == 0
+    for number, found in exited.items():
+        own = made[number].rows(number)
+        assert found == (own.predicted, own.score, own.stage, own.values.tolist())
 
 
-def test_a_flow_whose_samples_are_all_dropped_ends() -> None:
+def test_samples_that_are_dropped_wait_no_more() -> None:
     queues = StageQueues(CASCADE, SPECS)
-    first = queues.add(numbered(0, 3))
-    assert [*queues.drop(first, [0, 2])] == []
-    (turn,) = queues.drop(first, [1])
-    end = turn.taken()
-    assert end.ended
-    assert not len(end.rows)
-    assert queues.waiting(0) == 0
-    assert queues.next_flow(0) is None
-    assert [*queues.drop(first, [1])] == []
+    queues.add(numbered(0, 3), since=5.0)
+    assert queues.since(0) == 5.0
+    queues.drop([0, 2])
+    assert queues.waiting(0) == 1
+    batch = queues.take(0, 3)
+    assert batch.numbers.tolist() == [1]
+    queues.drop([1])
+    answer = {"a": Outputs("logits", np.zeros((1, 3), np.float32))}
+    (exits,) = queues.give(batch, queues.decide(batch, answer))
+    assert not len(exits.numbers)
+    assert queues.since(1) is None
 
 
 def unusual(logits: Any, kind: str) -> Any:
@@ -123,28 +119,33 @@ def outputs(rows: list[list[float]]) -> Outputs:
     return Outputs("logits", np.array(rows, np.float32))
 
 
-def given(queues: StageQueues, stage: int, answers: dict[str, Outputs]) -> Exits:
-    """What the answers to all that wait at a stage decide."""
-    (turn,) = queues.give(queues.take(stage, SAMPLES), answers)
-    return turn.taken()
+def given(queues: StageQueues, stage: int, answer: dict[str, Outputs], **failed: Any) -> Any:
+    """What leaves after all that waits at a stage has run."""
+    batch = queues.take(stage, 10)
+    (exits,) = queues.give(batch, queues.decide(batch, answer, **failed))
+    return exits
 
 
 def test_a_sample_that_cannot_be_scored_fails_alone(rule: Cascade) -> None:
     queues = StageQueues(rule, SPECS, go_on=True)
-    queues.add(numbered(0, 6), keep_values=True)
-    first = outputs([[0, 5], [8, 0], [0, 1], [7, 0], [1, 0], [8, 0]])
-    exits = given(queues, 0, {"a": first})
-    assert exits.failed.keys() == {1, 3, 5}
-    assert exits.failed[1] == exits.failed[5] == "confidence 'unusual': ZeroDivisionError: an 8"
-    assert exits.failed[3] == "confidence 'unusual': NaN or infinite score"
-    assert exits.stayed.tolist() == [2, 4]
-    assert exits.decisions.rows(0).predicted == 1
-    # All that are left fail at the next stage, and are named by their rows of the flow.
+    queues.add(numbered(0, 7))
+    first = outputs([[0, 5], [8, 0], [0, 1], [7, 0], [1, 0], [8, 0], [0, 6]])
+    exits = given(queues, 0, {"a": first}, failed={6: "the model fails"})
+    assert exits.failed == {
+        1: "confidence 'unusual': ZeroDivisionError: an 8",
+        3: "confidence 'unusual': NaN or infinite score",
+        5: "confidence 'unusual': ZeroDivisionError: an 8",
+        6: "the model fails",
+    }
+    assert exits.numbers.tolist() == [0]
+    assert exits.decisions.predicted.tolist() == [1]
+    assert queues.exits.tolist() == [5, 0, 0]
+    # All that are left fail at the next stage, and are named by their numbers.
     late = {"b": first.rows(slice(0, 2)), "c": outputs([[8, 0], [7, 0]])}
     end = given(queues, 1, late)
-    assert end.ended
     assert end.failed.keys() == {2, 4}
-    assert end.decisions.rows(0).predicted == 1
+    assert not len(end.numbers)
+    assert queues.waiting(2) == 0
 
 
 def test_what_failed_at_one_stage_is_not_told_again_at_one_that_scores_nobody(
@@ -156,16 +157,16 @@ def test_what_failed_at_one_stage_is_not_told_again_at_one_that_scores_nobody(
         go_on=True,
     )
     queues.add(numbered(0, 3))
-    exits = given(queues, 0, {"a": outputs([[8, 0], [0, 1], [0, 2]])})
-    assert exits.failed.keys() == {0}
+    assert given(queues, 0, {"a": outputs([[8, 0], [0, 1], [0, 2]])}).failed.keys() == {0}
     two = outputs([[0, 1], [0, 2]])
     exits = given(queues, 1, {"b": two, "c": two})
     assert not exits.failed
-    assert exits.stayed.tolist() == [1, 2]
+    assert not len(exits.numbers)
+    assert queues.take(2, 9).numbers.tolist() == [1, 2]
 
 
 def test_without_going_on_what_cannot_be_scored_is_raised(rule: Cascade) -> None:
     queues = StageQueues(rule, SPECS)
     queues.add(numbered(0, 2))
     with pytest.raises(ZeroDivisionError):
-        given(queues, 0, {"a": outputs([[8, 0], [0, 1]])})
+        queues.decide(queues.take(0, 2), {"a": outputs([[8, 0], [0, 1]])})

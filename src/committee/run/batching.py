@@ -1,8 +1,6 @@
-"""Gathering: many flows at once, whose requests to a stage run together in full batches.
+"""Gathering: samples that stay wait at the next stage until enough of them fill a batch there.
 
-Every batch of images is a flow of its own. Samples that stay wait at the next stage until enough
-of them, from any flow, fill a batch there. So late stages run on full batches too, and few images
-are in memory.
+So late stages run on full batches too, and few images are in memory.
 """
 
 from __future__ import annotations
@@ -167,7 +165,7 @@ class Gathering:
 
     def _begin(self) -> None:
         self._queues = self._new_queues()
-        self._decided: dict[int, Decisions] = {}
+        self._exits: list[Exits] = []
         self._failed: dict[int, str] = {}
         self._divided: dict[str, str] = {}
 
@@ -179,15 +177,18 @@ class Gathering:
     def add(self, batch: SampleBatch) -> None:
         """See :class:`Gatherer`."""
         if len(batch):
-            first = self._queues.add(batch)
-            self._decided[first] = undecided(len(batch))
+            self._queues.add(batch)
             self._run_batches(self._batch_size)
 
     def finish(self) -> Gathered:
         """See :class:`Gatherer`."""
         self._run_batches(1)
-        parts = [self._decided[first] for first in sorted(self._decided)]
-        gathered = Gathered(joined_decisions(parts), self._failed, self._divided)
+        parts = [each.decisions for each in self._exits if each.decisions is not None]
+        if self._failed:
+            parts.append(undecided(len(self._failed)))
+        numbers = [each.numbers for each in self._exits] + [np.array([*self._failed], np.int64)]
+        order = np.argsort(np.concatenate(numbers))
+        gathered = Gathered(joined_decisions(parts).rows(order), self._failed, self._divided)
         self._begin()
         return gathered
 
@@ -199,24 +200,16 @@ class Gathering:
 
     def _run_batch(self, batch: StageBatch) -> None:
         made = self._outputs(batch)
-        places = [(first, row) for first, rows in batch.flows for row in rows.tolist()]
-        for place, reason in made.failed.items():
-            first, row = places[place]
-            self._failed[first + row] = reason
-            # It runs no further stage.
-            tuple(self._queues.drop(first, [row]))
-        for turn in self._queues.give(batch, made.outputs):
-            exits = turn.taken()
+        verdicts = self._queues.decide(batch, made.outputs, made.failed)
+        for exits in self._queues.give(batch, verdicts):
             self._count(exits)
-            for row, reason in exits.failed.items():
-                self._failed[exits.first + row] = reason
-            if exits.ended and exits.decisions is not None:
-                self._decided[exits.first] = exits.decisions
+            self._failed.update(exits.failed)
+            self._exits.append(exits)
 
     def _count(self, exits: Exits) -> None:
         """End the work if too many samples in a row could not be scored."""
-        for row in exits.reached.tolist() if exits.failed else [-1]:
-            if self._scores.adds(exits.failed.get(row, "")):
+        for number in exits.scored.tolist() if exits.failed else [-1]:
+            if self._scores.adds(exits.failed.get(number, "")):
                 raise self._scores.error(f"confidence {self._cascade.confidence!r}", KEPT)
 
     def _outputs(self, batch: StageBatch) -> StageOutputs:

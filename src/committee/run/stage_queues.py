@@ -1,17 +1,16 @@
-"""Queues: samples of many flows wait at each stage and leave it together, in batches.
+"""Queues: samples wait at each stage and leave it together, in batches.
 
 This is a state machine: it runs no model, reads no clock and holds no lock. Its drivers take a
 batch of a stage, run the models of that stage, and give their outputs. There are two: the offline
-loop of :mod:`committee.run.batching`, and the server.
+loop of :mod:`committee.run.batching`, and the server. What decides on a batch touches no queue.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -21,8 +20,9 @@ from committee.models.failures import reason_of
 from committee.models.inputs import ModelInputs
 from committee.rule.agreement import combine_and_score
 from committee.rule.cascade import Cascade
-from committee.rule.flow import Answers, Decisions, Flow, Request, Rule, decide
-from committee.rule.outputs import joined
+from committee.rule.flow import Answers, Decisions
+from committee.rule.outputs import Outputs, joined
+from committee.run.deciding import Decider
 from committee.run.sample_batch import SampleBatch, joined_inputs
 from committee.run.scoring import ScoringInParts
 from committee.spec.model import ModelSpec
@@ -31,103 +31,83 @@ from committee.spec.recipe import Recipe
 
 @dataclass(eq=False)
 class _Waiting:
-    """A request that waits for its answers.
+    """Samples that wait side by side.
 
     Attributes:
-        first: Number of the flow's first sample.
-        batch: The samples of the request.
-        dropped: Rows of the flow that need no answer any more.
-        todo: Rows of the batch that were not taken yet, rising.
-        running: How many batches under way hold some of its rows.
-        answers: Rows of the batch and their outputs by model.
-        scoring: How the flow scores, if samples on which that fails do so alone.
-        made: What the flow asks for next, or its decisions at its end; None if it made none.
-        failed: Why samples could not be scored, by row of the flow.
+        numbers: Their numbers, rising.
+        batch: The samples.
+        decider: Decides on them.
+        since: When they came to the stage.
+        ran: What the models of earlier stages answered to them, by name.
+        taken: How many were taken, the first ones.
     """
 
-    first: int
-    flow: Flow
-    request: Request
+    numbers: Array
     batch: SampleBatch
-    scoring: ScoringInParts | None = None
-    dropped: set[int] = field(default_factory=set)
-    todo: Array = field(init=False)
-    running: int = 0
-    answers: list[tuple[Array | slice, Answers]] = field(default_factory=list)
-    made: Request | Decisions | None = None
-    failed: Mapping[int, str] = field(default_factory=dict)
+    decider: Decider
+    since: float
+    ran: Answers
+    taken: int = 0
 
-    def __post_init__(self) -> None:
-        self.todo = self.undropped(np.arange(len(self.batch)))
+    @property
+    def left(self) -> int:
+        """How many were not taken yet."""
+        return len(self.numbers) - self.taken
 
-    def undropped(self, rows: Array) -> Array:
-        """Return those of some rows of the batch that need an answer."""
-        if not self.dropped:
-            return rows
-        return rows[~np.isin(self.request.rows[rows], list(self.dropped))]
-
-    def decide(self) -> None:
-        """Give the flow its answers, unless all its samples were dropped."""
-        if not self.answers:
-            return
-        rows = self.request.rows
-        try:
-            self.made = self.flow.send(self.joined_answers())
-        except StopIteration as end:
-            self.made = end.value
-        except Exception as error:  # of all samples
-            if self.scoring is None:
-                raise
-            self.failed = dict.fromkeys(rows.tolist(), reason_of(error))
-            return
-        failed = {} if self.scoring is None else self.scoring.taken()
-        self.failed = {rows.item(row): reason for row, reason in failed.items()}
-
-    def joined_answers(self) -> Answers:
-        """Return the outputs for all rows, those that were not run with the outputs of another."""
-        if not self.dropped and len(self.answers) == 1:
-            return self.answers[0][1]
-        every = np.arange(len(self.batch))
-        order = np.concatenate([every[rows] for rows, _ in self.answers])
-        parts = [answers for _, answers in self.answers]
-        outputs = {name: joined([part[name] for part in parts]) for name in parts[0]}
-        if len(order) == len(every) and (order == every).all():
-            return outputs
-        places = np.zeros(len(every), np.int64)
-        places[order] = np.arange(len(order))
-        return {name: each.rows(places) for name, each in outputs.items()}
+    def only(self, rows: Array, recipes: Collection[Recipe]) -> _Waiting:
+        """Return some of them."""
+        ran = {name: outputs.rows(rows) for name, outputs in self.ran.items()}
+        batch = self.batch.only(rows, recipes)
+        return _Waiting(self.numbers[rows], batch, self.decider, self.since, ran)
 
 
 class _Piece(NamedTuple):
-    """Some rows of a waiting request."""
+    """Some of the samples that waited side by side, and where they begin and end in a batch."""
 
     waiting: _Waiting
-    rows: Array | slice
-    size: int
+    rows: slice
+    start: int
+    end: int
 
 
 class StageBatch:
-    """Samples of any flows that run together through the models of a stage."""
+    """Samples that run together through the models of a stage."""
 
     def __init__(self, stage: int, models: tuple[str, ...], pieces: Sequence[_Piece]) -> None:
-        self.stage, self.models, self._pieces = stage, models, tuple(pieces)
+        self.stage, self.models, self.pieces = stage, models, tuple(pieces)
 
     def __len__(self) -> int:
-        return sum(piece.size for piece in self._pieces)
-
-    @property
-    def flows(self) -> list[tuple[int, Array]]:
-        """The first number of each flow, and its rows that are in the batch, in their order."""
-        return [(each.first, each.request.rows[rows]) for each, rows, _ in self._pieces]
+        return self.pieces[-1].end if self.pieces else 0
 
     @property
     def numbers(self) -> Array:
         """The numbers of its samples, shape (N,)."""
-        return np.concatenate([first + rows for first, rows in self.flows])
+        return np.concatenate([each.numbers[rows] for each, rows, *_ in self.pieces])
+
+    @property
+    def since(self) -> float:
+        """When its samples came to the stage, on average."""
+        moments = [each.waiting.since * (each.end - each.start) for each in self.pieces]
+        return sum(moments) / len(self)
+
+    @property
+    def ran(self) -> dict[str, Outputs]:
+        """What the models of earlier stages answered to its samples, by name."""
+        return {
+            name: joined([each.ran[name].rows(rows) for each, rows, *_ in self.pieces])
+            for name in self.pieces[0].waiting.ran
+        }
+
+    def places_by_decider(self) -> list[tuple[Decider, Array]]:
+        """Return who decides on its samples, and the places of those."""
+        found: dict[Decider, list[Array]] = {}
+        for each in self.pieces:
+            found.setdefault(each.waiting.decider, []).append(np.arange(each.start, each.end))
+        return [(decider, np.concatenate(places)) for decider, places in found.items()]
 
     def inputs(self, recipe: Recipe) -> ModelInputs:
         """Return the inputs of its samples, one after the other."""
-        return joined_inputs([each.batch.inputs(recipe)[rows] for each, rows, _ in self._pieces])
+        return joined_inputs([each.batch.inputs(recipe)[rows] for each, rows, *_ in self.pieces])
 
     def inputs_of(self, some: Array, recipe: Recipe) -> ModelInputs:
         """Return the inputs of some of its samples; others that cannot be prepared do not matter.
@@ -138,69 +118,57 @@ class StageBatch:
         """
         if len(some) == len(self):
             return self.inputs(recipe)
-        parts, start = [], 0
-        for each, rows, count in self._pieces:
-            own = some[(some >= start) & (some < start + count)] - start
-            start += count
-            if len(own):
-                kept = np.arange(len(each.batch))[rows][own]
-                parts.append(each.batch.only(kept, [recipe]).inputs(recipe))
+        parts = [
+            each.batch.only(rows, [recipe]).inputs(recipe) for each, rows, _ in self.among(some)
+        ]
         return joined_inputs(parts)
 
+    def among(self, some: Array) -> Iterator[tuple[_Waiting, Array, Array]]:
+        """Yield where some of its samples waited, their rows there, and their places in ``some``.
 
-@dataclass(frozen=True, eq=False)
-class Exits:
-    """What the answers to a request decided.
+        Args:
+            some: Their places in this batch, rising.
+        """
+        for each, rows, start, end in self.pieces:
+            first, last = np.searchsorted(some, (start, end)).tolist()
+            if first < last:
+                yield each, some[first:last] - start + rows.start, np.arange(first, last)
+
+
+class Verdict(NamedTuple):
+    """What is decided on samples of a batch.
 
     Args:
-        first: Number of the flow's first sample.
-        stage: The stage.
-        reached: Rows of the flow that reached the stage, rising.
-        stayed: Those of them that wait at the next stage.
-        decisions: Decisions on the samples of the flow so far; None if none exited yet.
-        ended: True if no sample of the flow waits any more.
-        failed: Why samples failed, by row of the flow; their decisions mean nothing.
+        places: Their places in the batch, of those that have outputs.
+        decisions: Decisions on these; None if nobody exits.
+        stay: Which of these go on, as rows of ``places``.
+        ran: What all models so far answered to these.
+        failed: Why others failed, or these could not be scored, by place in the batch.
     """
 
-    first: int
-    stage: int
-    reached: Array
-    stayed: Array
+    places: Array
     decisions: Decisions | None
-    ended: bool
-    failed: Mapping[int, str] = field(default_factory=dict)
-
-    @property
-    def rows(self) -> Array:
-        """Rows of the flow that exited now, rising; their decisions are final."""
-        if self.decisions is None:
-            return self.reached[:0]
-        exited = np.ones(len(self.reached), bool)
-        exited[np.searchsorted(self.reached, self.stayed)] = False
-        return self.reached[exited]
+    stay: Array
+    ran: Answers
+    failed: dict[int, str]
 
 
-class Turn(NamedTuple):
-    """A flow that has all answers to its request: it decides on them, and then is settled.
-
-    Deciding calls a confidence, which may be anybody's code, and touches no queue.
+class Exits(NamedTuple):
+    """Samples that leave after a batch.
 
     Args:
-        stage: The stage of the request.
-        flows: The first number of the flow, and the rows of the request, as of a batch.
-        decide: Lets the flow decide; called once, before ``settle``.
-        settle: Lets samples that stay wait at the next stage, and returns what was decided.
+        stage: The stage.
+        scored: Numbers of the samples that had outputs.
+        numbers: Numbers of those that exited.
+        decisions: Decisions on these, in their order; None if there are none.
+        failed: Why others failed, by number.
     """
 
     stage: int
-    flows: Sequence[tuple[int, Array]]
-    decide: Callable[[], None]
-    settle: Callable[[], Exits]
-
-    def taken(self) -> Exits:
-        """Decide and settle at once."""
-        self.decide()
-        return self.settle()
+    scored: Array
+    numbers: Array
+    decisions: Decisions | None
+    failed: Mapping[int, str]
 
 
 class StageQueues:
@@ -222,145 +190,156 @@ class StageQueues:
         go_on: bool = False,
     ) -> None:
         self._cascade, self._executor, self._go_on = cascade, executor, go_on
+        self._decider = Decider(cascade)
         self._recipes = {name: spec.preprocessing for name, spec in specs.items()}
         self._later = recipes_from(cascade, specs)
         self._queues: list[deque[_Waiting]] = [deque() for _ in cascade.stages]
-        self._flows: dict[int, _Waiting] = {}
+        self._dropped: set[int] = set()  # of samples under way
         self._waiting = [0] * len(cascade.stages)
-        # How many samples reached each stage; none goes beyond the last.
-        self._reached = np.zeros(len(cascade.stages) + 1, np.int64)
+        self._exits = np.zeros(len(cascade.stages), np.int64)
+        self._next = 0
 
     @property
     def exits(self) -> Array:
-        """How many samples have exited at each stage."""
-        waiting = [sum(len(each.batch) for each in queue) for queue in self._queues]
-        return self._reached[:-1] - self._reached[1:] - waiting
+        """How many samples have exited at each stage, or failed there."""
+        return self._exits.copy()
 
-    def add(self, batch: SampleBatch, rule: Rule | None = None, keep_values: bool = False) -> int:
+    def add(self, batch: SampleBatch, decider: Decider | None = None, since: float = 0.0) -> int:
         """Put samples, at least one, into the first queue; return the number of the first.
 
         Args:
-            batch: They become one flow.
-            rule: The cascade with fewer stages, if they may not go through all.
-            keep_values: Return the combinations at the exits too.
+            batch: The samples; they are numbered one after the other.
+            decider: Decides on them; None for the cascade.
+            since: When they came.
         """
-        first = int(self._reached[0])
-        scoring = ScoringInParts() if self._go_on else None
-        flow = decide(
-            rule or self._cascade,
-            len(batch),
-            keep_values=keep_values,
-            scoring=scoring or combine_and_score,
-        )
-        self._wait(_Waiting(first, flow, next(flow), batch, scoring))
+        first, self._next = self._next, self._next + len(batch)
+        numbers = np.arange(first, self._next)
+        self._wait(0, _Waiting(numbers, batch, decider or self._decider, since, {}))
         return first
 
     def waiting(self, stage: int) -> int:
         """Return how many samples wait at a stage."""
         return self._waiting[stage]
 
-    def next_flow(self, stage: int) -> int | None:
-        """Return the first number of the flow that has waited longest at a stage, if any."""
+    def since(self, stage: int) -> float | None:
+        """Return when the sample came that has waited longest at a stage, if any waits."""
         queue = self._queues[stage]
-        return queue[0].first if queue else None
+        return queue[0].since if queue else None
 
     def take(self, stage: int, most: int) -> StageBatch:
         """Take the samples that have waited longest at a stage."""
         pieces: list[_Piece] = []
-        queue, before = self._queues[stage], most
-        while most and queue:
+        queue, size = self._queues[stage], 0
+        while size < most and queue:
             each = queue[0]
-            some, each.todo = each.todo[:most], each.todo[most:]
-            pieces.append(_Piece(each, _span(some), len(some)))
-            each.running += 1
-            most -= len(some)
-            if not len(each.todo):
+            count = min(most - size, each.left)
+            rows = slice(each.taken, each.taken + count)
+            pieces.append(_Piece(each, rows, size, size + count))
+            each.taken += count
+            size += count
+            if not each.left:
                 queue.popleft()
-        self._waiting[stage] -= before - most
+        self._waiting[stage] -= size
         return StageBatch(stage, self._cascade.stages[stage].models, pieces)
 
-    def give(self, batch: StageBatch, outputs: Answers) -> Iterator[Turn]:
-        """Yield the turns of flows that now have all their answers.
+    def decide(
+        self, batch: StageBatch, outputs: Answers, failed: Mapping[int, str] | None = None
+    ) -> list[Verdict]:
+        """Return what the outputs of a batch decide. This touches no queue.
 
         Args:
             batch: What :meth:`take` returned.
-            outputs: By model, a row a sample; none if all its samples were dropped.
+            outputs: By model, a row a sample; none if all failed.
+            failed: Why samples failed, by place in the batch; their outputs mean nothing.
         """
-        start = 0
-        for each, rows, count in batch._pieces:
-            some = slice(start, start + count)
-            start += count
-            if outputs:
-                own = {name: values.rows(some) for name, values in outputs.items()}
-                each.answers.append((rows, own))
-            each.running -= 1
-            yield from self._turn(each)
+        ran = {**batch.ran, **outputs}
+        return [
+            self._verdict(batch, decider, places, ran, failed or {})
+            for decider, places in batch.places_by_decider()
+        ]
 
-    def drop(self, first: int, rows: Collection[int]) -> Iterator[Turn]:
-        """Let samples of a flow run no further stage.
+    def give(self, batch: StageBatch, verdicts: Sequence[Verdict], now: float = 0.0) -> list[Exits]:
+        """Let samples wait at the next stage; return those that leave.
 
         Args:
-            first: Number of the flow's first sample; nothing happens if it has ended.
-            rows: The samples, as rows of the flow.
-
-        Yields:
-            The turn of the flow, if it waited for these samples alone.
+            batch: What :meth:`take` returned.
+            verdicts: What :meth:`decide` returned.
+            now: The time.
         """
-        each = self._flows.get(first)
-        if each is None:
-            return
-        each.dropped.update(rows)
-        kept = each.undropped(each.todo)
-        if len(kept) < len(each.todo):
-            self._waiting[each.request.stage] -= len(each.todo) - len(kept)
-            each.todo = kept
-            if not len(kept):
-                self._queues[each.request.stage].remove(each)
-                yield from self._turn(each)
+        numbers = batch.numbers
+        dropped = [*self._dropped.intersection(numbers.tolist())] if self._dropped else []
+        self._dropped.difference_update(dropped)
+        self._exits[batch.stage] += len(batch)
+        left = []
+        for places, decisions, staying, ran, reasons in verdicts:
+            own = numbers[places]
+            failed = {numbers.item(place): why for place, why in reasons.items()}
+            exited = np.ones(len(own), bool)
+            exited[staying] = False
+            if failed or dropped:
+                exited &= ~np.isin(own, [*failed, *dropped])
+            on = staying[~np.isin(own[staying], dropped)] if dropped else staying
+            self._exits[batch.stage] -= len(on)
+            for each, rows, some in batch.among(places[on]):
+                answers = {name: outputs.rows(on[some]) for name, outputs in ran.items()}
+                self._follow(batch.stage + 1, each, rows, answers, now)
+            made = None if decisions is None else decisions.rows(exited)
+            left.append(Exits(batch.stage, own, own[exited], made, failed))
+        return left
 
-    def _wait(self, each: _Waiting) -> None:
-        stage = each.request.stage
-        self._flows[each.first] = each
+    def drop(self, numbers: Collection[int]) -> None:
+        """Let samples that have not left run no further stage."""
+        self._dropped.update(numbers)
+        for stage, queue in enumerate(self._queues):
+            for _ in range(len(queue)):
+                each = queue.popleft()
+                rows = np.arange(each.taken, len(each.numbers))
+                gone = self._dropped.intersection(each.numbers[rows].tolist())
+                self._dropped -= gone
+                self._waiting[stage] -= len(gone)
+                if gone:
+                    kept = rows[~np.isin(each.numbers[rows], [*gone])]
+                    each = each.only(kept, self._later[stage])
+                if each.left:
+                    queue.append(each)
+
+    def _wait(self, stage: int, each: _Waiting) -> None:
         self._queues[stage].append(each)
-        self._waiting[stage] += len(each.todo)
-        self._reached[stage] += len(each.batch)
+        self._waiting[stage] += each.left
 
-    def _turn(self, each: _Waiting) -> Iterator[Turn]:
-        """Yield the turn of a flow if all answers to its request are there."""
-        if not each.running and not len(each.todo):
-            flows = [(each.first, each.request.rows)]
-            yield Turn(each.request.stage, flows, each.decide, partial(self._settle, each))
-
-    def _settle(self, each: _Waiting) -> Exits:
-        """Go on with a flow that has decided."""
-        del self._flows[each.first]
-        (stage, _, rows, _), made = each.request, each.made
-        if isinstance(made, Request):
-            ended = not self._follow(each, made)
-            return Exits(each.first, stage, rows, made.rows, made.made, ended, each.failed)
-        each.flow.close()
-        return Exits(each.first, stage, rows, rows[:0], made, True, each.failed)
-
-    def _follow(self, each: _Waiting, request: Request) -> bool:
-        """Let the samples that stay wait at the next stage; return True if there are any."""
-        # Rows of both rise, and those of the next request are some of these.
-        stay = np.searchsorted(each.request.rows, request.rows)
-        batch = each.batch.only(stay, self._later[request.stage])
-        following = _Waiting(each.first, each.flow, request, batch, each.scoring, each.dropped)
-        if not len(following.todo):
-            each.flow.close()
-            return False
+    def _follow(self, stage: int, before: _Waiting, rows: Array, ran: Answers, now: float) -> None:
+        """Let samples wait at a stage that waited side by side before."""
+        batch = before.batch.only(rows, self._later[stage])
         if self._executor is not None:
-            for name in request.models:
+            for name in self._cascade.stages[stage].models:
                 batch.begin(self._recipes[name], self._executor)
-        self._wait(following)
-        return True
+        self._wait(stage, _Waiting(before.numbers[rows], batch, before.decider, now, ran))
 
-
-def _span(rows: Array) -> Array | slice:
-    """Return rising rows as a slice if none is left out: it copies nothing."""
-    first, end = rows.item(0), rows.item(-1) + 1
-    return slice(first, end) if end - first == len(rows) else rows
+    def _verdict(
+        self,
+        batch: StageBatch,
+        decider: Decider,
+        places: Array,
+        ran: Answers,
+        failed: Mapping[int, str],
+    ) -> Verdict:
+        """Decide on the samples of a batch that one decider decides on."""
+        reasons = {place: failed[place] for place in failed if place in places}
+        if failed:
+            places = places[~np.isin(places, [*failed])]
+        if len(places) < len(batch):
+            ran = {name: outputs.rows(places) for name, outputs in ran.items()}
+        scoring = ScoringInParts() if self._go_on else None
+        try:
+            decisions, stay = decider(batch.stage, ran, len(places), scoring or combine_and_score)
+        except Exception as error:  # of all samples
+            if not self._go_on:
+                raise
+            reasons |= dict.fromkeys(places.tolist(), reason_of(error))
+            return Verdict(places[:0], None, places[:0], {}, reasons)
+        for row, why in (scoring.taken() if scoring else {}).items():
+            reasons[places.item(row)] = why
+        return Verdict(places, decisions, stay, ran, reasons)
 
 
 def recipes_from(cascade: Cascade, specs: Mapping[str, ModelSpec]) -> tuple[frozenset[Recipe], ...]:

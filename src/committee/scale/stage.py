@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,11 +15,10 @@ from committee.data.open import open_data
 from committee.errors import ChangedError
 from committee.models.failures import Streak
 from committee.models.inputs import ModelInputs
-from committee.rule.calibration import Calibration
 from committee.rule.cascade import Cascade
-from committee.rule.flow import Decisions, decide
 from committee.rule.outputs import Outputs, joined
 from committee.run.batching import KEPT, run_stage
+from committee.run.deciding import Decider
 from committee.run.loading import Models
 from committee.run.read_ahead import read_prepared
 from committee.run.runner import group_size
@@ -115,30 +113,6 @@ class Job:
         )
 
 
-class _Step(NamedTuple):
-    models: tuple[str, ...]
-    threshold: float
-
-
-@dataclass(frozen=True)
-class _Rule:
-    """A cascade where nobody exits before a stage; see :class:`committee.rule.flow.Rule`."""
-
-    stages: tuple[_Step, ...]
-    confidence: str
-    combine: str | None
-    calibrations: Mapping[str, Calibration]
-
-    @classmethod
-    def of(cls, cascade: Cascade, stage: int) -> _Rule:
-        """Return the rule for samples that wait at a stage: they have not exited earlier."""
-        steps = [
-            _Step(each.models, math.inf if number < stage else each.threshold)
-            for number, each in enumerate(cascade.stages)
-        ]
-        return cls(tuple(steps), cascade.confidence, cascade.combine, cascade.calibrations)
-
-
 class _Unit(NamedTuple):
     """Samples that are decided together.
 
@@ -187,7 +161,7 @@ class StageStep:
         self._names = job.cascade.stages[self.stage].models
         self._streaks, self._scores = {name: Streak() for name in self._names}, Streak()
         self._recipes = {name: job.specs[name].preprocessing for name in self._names}
-        self._rule = _Rule.of(job.cascade, self.stage)
+        self._decider = Decider(job.cascade)
         self._after = job.layout(self.stage + 1)
         specs = {name: job.specs[name] for name in self._names}
         self._models = Models(specs, job.cascade.classes, job.allow_code, self.threads)
@@ -276,7 +250,7 @@ class StageStep:
         """Write decisions into ``made``; return the samples that go on, and their rows."""
         places = unit.places[good]
         scoring = ScoringInParts()
-        decisions, staying = self._decided(outputs, len(places), scoring)
+        decisions, staying = self._decider(self.stage, outputs, len(places), scoring)
         if decisions is not None:
             gone = np.ones(len(places), bool)
             gone[staying] = False
@@ -286,7 +260,7 @@ class StageStep:
         failed = scoring.taken()
         for row in range(len(places)) if failed else [-1]:
             if self._scores.adds(failed.get(row, "")):
-                raise self._scores.error(f"confidence {self._rule.confidence!r}", KEPT)
+                raise self._scores.error(f"confidence {self.job.cascade.confidence!r}", KEPT)
             if row in failed:
                 place = int(places[row])
                 made.stage[place], made.failed[place] = FAILED, failed[row]
@@ -294,21 +268,3 @@ class StageStep:
         if len(staying):
             on.outputs = {name: outputs[name].rows(staying) for name in self._after.kinds}
         return on, good[staying]
-
-    def _decided(
-        self, outputs: Mapping[str, Outputs], count: int, scoring: ScoringInParts
-    ) -> tuple[Decisions | None, Array]:
-        """Return the decisions on ``count`` samples, and the rows of those that go on."""
-        none = np.empty(0, np.int64)
-        if not count:
-            return None, none
-        flow = decide(self._rule, count, scoring=scoring)
-        request = next(flow)
-        try:
-            while request.stage <= self.stage:
-                request = flow.send({name: outputs[name] for name in request.models})
-        except StopIteration as end:
-            decisions: Decisions = end.value
-            return decisions, none
-        flow.close()
-        return request.made, request.rows

@@ -1,11 +1,10 @@
-"""What the scheduler knows of requests, flows, workers, and of what it has to tell."""
+"""What the scheduler knows of requests, workers, and of what it has to tell."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +13,6 @@ import msgspec
 from committee.arrays import Array
 from committee.models.inputs import RawSamples
 from committee.run.decision import Decision
-from committee.run.stage_queues import Turn
 from committee.serve.stages import Batch, Options
 
 # Samples without these wishes may be decided alone.
@@ -47,8 +45,8 @@ class Call:
         results: What was decided on each sample; None if nothing yet.
         left: How many places it has.
         entered: How many of its samples left the entry, the first ones.
-        flows: The first numbers of the flows that hold them.
-        alone: Whether its only sample may be decided without a flow.
+        numbers: The numbers that these have in the queues of stages.
+        alone: Whether its only sample may be decided without a queue.
         context: What its spans belong to.
     """
 
@@ -59,7 +57,7 @@ class Call:
     results: list[Any]
     left: int
     entered: int = 0
-    flows: list[int] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)
     alone: bool = False
     context: Any = None
 
@@ -70,21 +68,8 @@ class Call:
 
 
 @dataclass(eq=False, slots=True)
-class Flow:
-    """The samples of a flow, and when they came to the queue where they wait, on average.
-
-    Attributes:
-        places: The call of each sample, and its row there.
-        since: When.
-    """
-
-    places: list[tuple[Call, int]]
-    since: float
-
-
-@dataclass(eq=False, slots=True)
 class Alone:
-    """The only sample that waited, which runs through all stages at once; a :class:`Batch`.
+    """The only sample that waited, which runs through all stages at once.
 
     Attributes:
         call: Its call.
@@ -95,10 +80,6 @@ class Alone:
     call: Call
     stage: int = 0
     began: list[float] = field(default_factory=list)
-    flows: Sequence[tuple[int, Array]] = ()
-
-    def __len__(self) -> int:
-        return 1
 
     def begin(self, stage: int) -> None:
         """Note that a model of a stage begins; raise an error if nobody waits for it."""
@@ -115,20 +96,12 @@ class GivenUpError(Exception):
 
 @dataclass(eq=False, slots=True)
 class Worker:
-    """A thread, the batch that it runs or the flow that decides in it, and since when."""
+    """A thread, the batch that it runs, and since when."""
 
     thread: threading.Thread | None = None
-    batch: Batch | Turn | None = None
+    batch: Batch | Alone | None = None
     began: float = 0.0
     given_up: bool = False
-
-    def begin(self, batch: Batch | Turn) -> None:
-        """Note what it does from now on."""
-        self.began, self.batch, self.given_up = time.monotonic(), batch, False
-
-    def end(self) -> None:
-        """Note that it does nothing."""
-        self.batch, self.given_up = None, False
 
 
 @dataclass(eq=False, slots=True)

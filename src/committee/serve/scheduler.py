@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from itertools import repeat
 from queue import SimpleQueue
 from typing import Any
 
@@ -22,8 +23,8 @@ from committee.errors import RequestError
 from committee.models.inputs import RawSamples
 from committee.rule.flow import Decisions
 from committee.run.decision import Decision
-from committee.run.stage_queues import Exits, Turn
-from committee.serve.calls import USUAL, Alone, Call, Flow, News, Served, Worker
+from committee.run.stage_queues import Exits
+from committee.serve.calls import USUAL, Alone, Call, News, Served, Worker
 from committee.serve.choice import Pace, chosen
 from committee.serve.observers import Observer
 from committee.serve.settings import Settings
@@ -59,8 +60,8 @@ class Scheduler:
         self._entry: deque[Call] = deque()
         self._entered = 0  # samples in the entry
         self._pending = 0
-        self._flows: dict[int, Flow] = {}
-        self._turns: deque[Turn] = deque()  # of flows, before any batch
+        # The call of each sample in the queues of stages, and its row there, by number.
+        self._places: dict[int, tuple[Call, int]] = {}
         self._calls: set[Call] = set()  # not yet answered
         self._closing = self._stopped = False
         self._workers = [Worker() for _ in range(settings.workers)]
@@ -190,32 +191,14 @@ class Scheduler:
 
     def _give_up(self, call: Call) -> None:
         """Free the places of a call that nobody waits for."""
-        news = News()
         with self._lock:
             self._pending -= call.left
             call.left = 0
             if call.waiting:
                 self._entry.remove(call)
                 self._entered -= call.waiting
-            for first in call.flows:
-                rows = self._undecided(call, first)
-                for turn in self._stages.drop(first, rows):
-                    # Others of the flow waited for these alone, and go on.
-                    if self._stages.scored:  # by a worker, since it may hang
-                        self._turns.append(turn)
-                    else:
-                        self._hand_out(turn.taken(), news)
-            self._wake()
-        self._tell(news)
-
-    def _undecided(self, call: Call, first: int) -> list[int]:
-        """Return the rows of a flow that are samples of a call without a decision."""
-        flow = self._flows.get(first)
-        return [
-            row
-            for row, (own, at) in enumerate(() if flow is None else flow.places)
-            if own is call and call.results[at] is None
-        ]
+            self._stages.drop([n for n in call.numbers if self._places.pop(n, None) is not None])
+        self._tell_empty()
 
     def _tell_empty(self) -> None:
         if not self._pending:
@@ -230,84 +213,63 @@ class Scheduler:
     def _work(self, worker: Worker) -> None:
         """Run batches until the end; what a thread does."""
         while True:
-            batch: Batch | Turn | None = None
+            batch: Batch | Alone | None = None
             try:
                 with self._lock:
-                    batch = self._next_turn(worker)
-                    taken = self._next_batch() if batch is None else None
+                    taken = self._next_batch()
                     if taken is not None:
                         batch, waited = taken
-                        worker.begin(batch)
-                    elif batch is None and self._stopped:
+                        worker.began, worker.batch = time.monotonic(), batch
+                    elif self._stopped:
                         return
-                    elif batch is None:
+                    else:
                         self._asleep += 1
                 if batch is None:
                     self._wakes.get()
                     continue
-                news = News()
                 if isinstance(batch, Alone):
-                    self._run_alone(worker, batch, waited, news)
-                elif not isinstance(batch, Turn):
-                    batch = self._run(worker, batch, waited, news)
-                while isinstance(batch, Turn):
-                    if news.calls:  # nobody waits for the confidence of others
-                        self._call_soon(self._tell, news)
-                        news = News()
-                    batch = self._take_turn(worker, batch, news)
+                    news = self._run_alone(worker, batch, waited)
+                else:
+                    news = self._run(worker, batch, waited)
                 self._call_soon(self._tell, news)
             except BaseException as error:  # of no sample; nobody may wait for ever
-                worker.end()
+                worker.batch, worker.given_up = None, False
                 self._call_soon(self._break_off, batch, error)
 
-    def _break_off(self, batch: Batch | Turn | None, error: BaseException) -> None:
+    def _break_off(self, batch: Batch | Alone | None, error: BaseException) -> None:
         """Fail the calls of a batch that could not be run; all if it could not be taken."""
         broken = RuntimeError(f"a batch could not be run: {first_line(error)}")
         broken.__cause__ = error
         with self._lock:
-            own = self._calls if batch is None else {*self._calls_of(batch)}
+            own = self._calls if batch is None else self._calls_of(batch)
         # Those without anything left were decided, but not told.
         self._fail_calls([each for each in self._calls if each in own or not each.left], broken)
 
-    def _run(self, worker: Worker, batch: Batch, waited: float, news: News) -> Turn | None:
-        """Run a batch; return what the worker is to do at once."""
-        answer, failed = self._stages.run(batch)
+    def _run(self, worker: Worker, batch: Batch, waited: float) -> News:
+        decided, news = self._stages.run(batch), News()
         with self._lock:
-            seconds = time.monotonic() - worker.began
-            calls = {} if self._tracing is None else dict.fromkeys(self._calls_of(batch))
-            self._give(batch, answer, failed, news)
-            news.contexts = [call.context for call in calls]
+            now = time.monotonic()
+            seconds = now - worker.began
+            worker.batch, worker.given_up = None, False
+            if self._tracing is not None:
+                news.contexts = [call.context for call in self._calls_of(batch)]
+            for exits in self._stages.give(batch, decided, now):
+                self._hand_out(exits, news)
             news.batches.append((batch.stage, len(batch), waited, seconds))
-            return self._next_turn(worker)
-
-    def _take_turn(self, worker: Worker, turn: Turn, news: News) -> Turn | None:
-        """Let a flow decide, and its samples exit or wait; return what the worker is to do next."""
-        turn.decide()
-        with self._lock:
-            self._hand_out(turn.settle(), news)
-            return self._next_turn(worker)
-
-    def _next_turn(self, worker: Worker) -> Turn | None:
-        """End what a worker did, and let it begin the next turn, if there is one."""
-        if not self._turns:
-            worker.end()
             if len(self._workers) > 1 and any(map(self._waiting, range(self._stages.queues))):
                 self._wake()
-            return None
-        turn = self._turns.popleft()
-        worker.begin(turn)
-        return turn
+        return news
 
-    def _run_alone(self, worker: Worker, batch: Alone, waited: float, news: News) -> None:
+    def _run_alone(self, worker: Worker, batch: Alone, waited: float) -> News:
         """Decide on a sample as the online runner does; if that fails, let it wait as others do."""
-        call = batch.call
+        call, news = batch.call, News()
         try:
             made = self._stages.decide_alone(call.samples[0], batch.begin)
         except Exception:  # the usual way finds the reason
             made = None
         with self._lock:
             ends = [*batch.began[1:], time.monotonic()]
-            worker.end()
+            worker.batch, worker.given_up = None, False
             if call.left and made is not None:
                 self._answer(call, 0, Served(made), news)
                 news.made.append(made)
@@ -319,6 +281,7 @@ class Scheduler:
             news.contexts = [call.context]
             for stage, (began, end) in enumerate(zip(batch.began, ends, strict=True)):
                 news.batches.append((stage, 1, 0.0 if stage else waited, end - began))
+        return news
 
     def _call_soon(self, function: Callable[..., None], *arguments: Any) -> None:
         """Call a function in the event loop, if it still runs."""
@@ -328,7 +291,7 @@ class Scheduler:
     def _waiting(self, queue: int) -> int:
         return self._stages.waiting(queue) + (0 if queue else self._entered)
 
-    def _next_batch(self) -> tuple[Batch, float] | None:
+    def _next_batch(self) -> tuple[Batch | Alone, float] | None:
         """Take the batch that is to run next, with the seconds that its samples have waited."""
         now = time.monotonic()
         queues = range(self._stages.queues)
@@ -342,8 +305,7 @@ class Scheduler:
         waited = [self._waited(queue, now) for queue in queues]
         queue = chosen(waiting, waited, self._settings)
         batch = self._enter() if queue == 0 else self._take(queue)
-        seconds = sum((now - self._flows[first].since) * len(rows) for first, rows in batch.flows)
-        return batch, seconds / len(batch)
+        return batch, now - batch.since
 
     def _take(self, queue: int) -> Batch:
         batch: Batch = self._stages.take(queue, self._settings.batch_of(queue))
@@ -353,17 +315,17 @@ class Scheduler:
         """Return the seconds that the first sample of a queue has waited."""
         if queue == 0:
             return now - self._entry[0].since if self._entry else 0.0
-        first = self._stages.next_flow(queue)
-        return 0.0 if first is None else now - self._flows[first].since
+        since = self._stages.since(queue)
+        return 0.0 if since is None else now - since
 
-    def _enter_alone(self) -> Batch:
+    def _enter_alone(self) -> Alone:
         """Take the only sample that waits."""
         call = self._entry.popleft()
         call.entered, self._entered = 1, 0
         return Alone(call)
 
     def _enter(self) -> Batch:
-        """Make flows of the samples that have waited longest, and take them."""
+        """Number the samples that have waited longest, and take them."""
         left, entry = self._settings.batch_of(0), self._entry
         groups: dict[Options, list[tuple[Call, int, int]]] = {}
         while entry and left:
@@ -377,51 +339,35 @@ class Scheduler:
         count = self._settings.batch_of(0) - left
         self._entered -= count
         for options, parts in groups.items():
-            first = self._stages.add(joined_samples([c.samples[i:j] for c, i, j in parts]), options)
-            places = [(call, row) for call, i, j in parts for row in range(i, j)]
-            self._flows[first] = Flow(places, sum(c.since for c, _ in places) / len(places))
-            for call, _, _ in parts:
-                call.flows.append(first)
+            samples = joined_samples([call.samples[i:j] for call, i, j in parts])
+            since = sum(call.since * (j - i) for call, i, j in parts) / len(samples)
+            number = self._stages.add(samples, options, since)
+            for call, i, j in parts:
+                numbers = range(number, number + j - i)
+                self._places.update(zip(numbers, zip(repeat(call), range(i, j)), strict=True))
+                call.numbers += numbers
+                number += j - i
         batch: Batch = self._stages.take(0, count)
         return batch
 
-    def _give(self, batch: Batch, answer: Any, failed: Any, news: News) -> None:
-        """Fail the samples of a batch that failed; flows that have all answers get their turn."""
-        if failed:
-            places = [(first, row) for first, rows in batch.flows for row in rows.tolist()]
-            for place, reason in failed.items():
-                first, row = places[place]
-                self._fail(first, row, batch.stage, reason, news)
-        self._turns.extend(self._stages.give(batch, answer))
-
     def _hand_out(self, exits: Exits, news: News) -> None:
-        """Answer samples that exited; those of their flow that stay wait from now on."""
-        self._answer_all(exits, news)
-        if exits.ended:
-            self._flows.pop(exits.first, None)
-        else:
-            self._flows[exits.first].since = time.monotonic()
-
-    def _answer_all(self, exits: Exits, news: News) -> None:
-        for row, reason in exits.failed.items():
-            self._fail(exits.first, row, exits.stage, reason, news)
-        if exits.decisions is None:
+        """Answer samples that leave."""
+        for number, reason in exits.failed.items():
+            place = self._places.pop(number, None)
+            if place is not None:
+                self._answer(*place, Served(None, None, brief(reason)), news)
+                news.failed.append(exits.stage)
+        own = exits.decisions
+        if own is None:
             return
-        places, rows = self._flows[exits.first].places, exits.rows
-        own = exits.decisions.rows(rows)
-        values = [None] * len(rows) if own.values is None else [*own.values]
-        for row, made, value in zip(rows.tolist(), self._explained(own), values, strict=True):
-            call, at = places[row]
-            if call.left and call.results[at] is None:
-                self._answer(call, at, Served(made, value), news)
+        values = repeat(None, len(exits.numbers)) if own.values is None else own.values
+        for number, made, value in zip(
+            exits.numbers.tolist(), self._explained(own), values, strict=True
+        ):
+            place = self._places.pop(number, None)
+            if place is not None:
+                self._answer(*place, Served(made, value), news)
                 news.made.append(made)
-
-    def _fail(self, first: int, row: int, stage: int, reason: str, news: News) -> None:
-        call, at = self._flows[first].places[row]
-        if call.left and call.results[at] is None:
-            self._answer(call, at, Served(None, None, brief(reason)), news)
-            news.failed.append(stage)
-            self._turns.extend(self._stages.drop(first, [row]))
 
     def _answer(self, call: Call, row: int, served: Served, news: News) -> None:
         call.results[row] = served
@@ -468,14 +414,12 @@ class Scheduler:
                 self._fail_all(error)
             self._fail_calls(calls, error)
 
-    def _calls_of(self, batch: Batch | Turn) -> list[Call]:
-        """Return the calls that a batch has samples of, once for each."""
+    def _calls_of(self, batch: Batch | Alone) -> list[Call]:
+        """Return the calls that a batch has samples of, once each."""
         if isinstance(batch, Alone):
             return [batch.call]
-        flows = [(self._flows.get(first), rows) for first, rows in batch.flows]
-        return [
-            flow.places[row][0] for flow, rows in flows if flow is not None for row in rows.tolist()
-        ]
+        places = map(self._places.get, batch.numbers.tolist())
+        return [*dict.fromkeys(place[0] for place in places if place is not None)]
 
     def _fail_all(self, error: Exception) -> None:
         self._fail_calls([*self._calls], error)

@@ -6,7 +6,7 @@ Both let samples wait, leave in batches and exit. A sample that fails does so al
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
@@ -15,20 +15,17 @@ import numpy as np
 from committee.arrays import Array
 from committee.models.inputs import RawSamples
 from committee.rule.cascade import ALWAYS, Cascade, Stage
-from committee.rule.outputs import Outputs
 from committee.rule.scores import BUILT_IN, CONFIDENCES
 from committee.run.batching import Gathered, run_stage
+from committee.run.deciding import Decider
 from committee.run.decision import Decision
 from committee.run.runner import Runner
 from committee.run.sample_batch import SampleBatch
-from committee.run.stage_queues import Exits, StageBatch, StageQueues, Turn
-
-# Why samples of a batch failed, by their places in it.
-Failed = Mapping[int, str]
+from committee.run.stage_queues import Exits, StageBatch, StageQueues, Verdict
 
 
 class Options(NamedTuple):
-    """What samples of one flow have in common.
+    """What the samples of a request have in common.
 
     Args:
         max_stage: The last stage that may run; None for all.
@@ -47,8 +44,12 @@ class Batch(Protocol):
         """The queue that they were taken from."""
 
     @property
-    def flows(self) -> Sequence[tuple[int, Array]]:
-        """The first number of each flow, and its rows that are in the batch, in their order."""
+    def numbers(self) -> Array:
+        """The numbers of its samples."""
+
+    @property
+    def since(self) -> float:
+        """When its samples came to the queue, on average."""
 
     def __len__(self) -> int: ...
 
@@ -56,17 +57,12 @@ class Batch(Protocol):
 class Stages(Protocol):
     """Queues of samples, and what runs a batch of them.
 
-    All need a lock but what calls models or the confidence, which may be anybody's code:
-    :meth:`run`, :meth:`decide_alone` and ``Turn.decide``.
+    All need a lock but :meth:`run` and :meth:`decide_alone`, which call models and the confidence.
     """
 
     @property
     def queues(self) -> int:
         """How many queues there are."""
-
-    @property
-    def scored(self) -> bool:
-        """Whether a function of a user scores samples; it may take any time."""
 
     def models(self, queue: int) -> str:
         """Return what runs a queue's batches, for spans."""
@@ -74,26 +70,26 @@ class Stages(Protocol):
     def code(self, queue: int) -> str:
         """Return what runs and scores a queue's batches, as far as a user chose it, for errors."""
 
-    def add(self, samples: RawSamples, options: Options) -> int:
-        """Let samples wait in the first queue; return the number of the first."""
+    def add(self, samples: RawSamples, options: Options, since: float) -> int:
+        """Let samples wait in the first queue; number them on, and return the first number."""
 
     def waiting(self, queue: int) -> int:
         """Return how many samples wait in a queue."""
 
-    def next_flow(self, queue: int) -> int | None:
-        """Return the first number of the flow that has waited longest in a queue, if any."""
+    def since(self, queue: int) -> float | None:
+        """Return when the sample came that has waited longest in a queue, if any waits."""
 
     def take(self, queue: int, most: int) -> Any:
         """Take the samples that have waited longest in a queue, as a :class:`Batch`."""
 
-    def run(self, batch: Any) -> tuple[Any, Failed]:
-        """Run a batch; return what :meth:`give` takes, and which samples failed."""
+    def run(self, batch: Any) -> Any:
+        """Run a batch and decide; return what :meth:`give` takes."""
 
-    def give(self, batch: Any, answer: Any) -> Iterator[Turn]:
-        """Yield the turns of flows that an answer lets decide."""
+    def give(self, batch: Any, decided: Any, now: float) -> Sequence[Exits]:
+        """Let samples of a batch wait in the next queue; return those that leave."""
 
-    def drop(self, first: int, rows: Collection[int]) -> Iterator[Turn]:
-        """Let samples of a flow run no further stage; yield its turn if it waited for them."""
+    def drop(self, numbers: Collection[int]) -> None:
+        """Let samples run no further stage."""
 
     def decide_alone(self, sample: Any, begin: Callable[[int], None]) -> Decision:
         """Return the decision on a sample that is in no queue; ``begin`` may raise.
@@ -118,10 +114,8 @@ class ModelStages:
         self._recipes = {name: spec.preprocessing for name, spec in runner.specs.items()}
         stages = enumerate(runner.cascade.stages)
         self._stages = {name: index for index, stage in stages for name in stage.models}
-        name = runner.cascade.confidence
-        self.scored = CONFIDENCES.get(name) is not BUILT_IN.get(name)
-        self._rules = [limited(runner.cascade, stage) for stage in range(self.queues)]
-        self.waiting, self.next_flow = self._queues.waiting, self._queues.next_flow
+        self._deciders: dict[Options, Decider] = {}
+        self.waiting, self.since = self._queues.waiting, self._queues.since
         self.take, self.give, self.drop = self._queues.take, self._queues.give, self._queues.drop
 
     @property
@@ -136,23 +130,26 @@ class ModelStages:
     def code(self, queue: int) -> str:
         """See :class:`Stages`."""
         name = self._runner.cascade.confidence
-        return f"model {self.models(queue)}" + (f" or confidence {name!r}" if self.scored else "")
+        own = CONFIDENCES.get(name) is not BUILT_IN.get(name)
+        return f"model {self.models(queue)}" + (f" or confidence {name!r}" if own else "")
 
-    def add(self, samples: RawSamples, options: Options) -> int:
+    def add(self, samples: RawSamples, options: Options, since: float) -> int:
         """See :class:`Stages`."""
         batch = SampleBatch(len(samples), dict.fromkeys(self._recipes.values(), samples))
-        last = options.max_stage
-        rule = None if last is None or last >= self.queues else self._rules[last]
-        return self._queues.add(batch, rule, options.values)
+        if options not in self._deciders:
+            cascade, last = self._runner.cascade, options.max_stage
+            rule = cascade if last is None or last >= self.queues else limited(cascade, last)
+            self._deciders[options] = Decider(rule, options.values)
+        return self._queues.add(batch, self._deciders[options], since)
 
     def decide_alone(self, sample: Any, begin: Callable[[int], None]) -> Decision:
         """See :class:`Stages`."""
         return self._runner.decide_one(sample, lambda name: begin(self._stages[name]))
 
-    def run(self, batch: StageBatch) -> tuple[Mapping[str, Outputs], Failed]:
+    def run(self, batch: StageBatch) -> list[Verdict]:
         """See :class:`Stages`."""
         made = run_stage(batch, self._recipes, self._runner.usable_outputs)
-        return made.outputs, made.failed
+        return self._queues.decide(batch, made.outputs, made.failed)
 
 
 def limited(cascade: Cascade, last: int) -> Cascade:
@@ -165,7 +162,8 @@ def limited(cascade: Cascade, last: int) -> Cascade:
 class _GraphBatch:
     """Samples that run together through a graph."""
 
-    flows: Sequence[tuple[int, Array]]
+    numbers: Array
+    since: float
     samples: SampleBatch
     stage: int = 0
 
@@ -182,7 +180,7 @@ class GraphStages:
         assert runner.graph is not None
         self._runner, self._graph = runner, runner.graph
         self._recipes = [*runner.recipes[1]]
-        self._waiting: list[tuple[int, RawSamples]] = []
+        self._waiting: list[tuple[int, RawSamples, float]] = []
         self._next = 0
 
     def models(self, queue: int) -> str:
@@ -190,58 +188,47 @@ class GraphStages:
         return "the ONNX file"
 
     code = models
-    scored = False
 
-    def add(self, samples: RawSamples, options: Options) -> int:
+    def add(self, samples: RawSamples, options: Options, since: float) -> int:
         """See :class:`Stages`."""
         first, self._next = self._next, self._next + len(samples)
-        self._waiting.append((first, samples))
+        self._waiting.append((first, samples, since))
         return first
 
     def waiting(self, queue: int) -> int:
         """See :class:`Stages`."""
-        return sum(len(samples) for _, samples in self._waiting)
+        return sum(len(samples) for _, samples, _ in self._waiting)
 
-    def next_flow(self, queue: int) -> int | None:
+    def since(self, queue: int) -> float | None:
         """See :class:`Stages`."""
-        return self._waiting[0][0] if self._waiting else None
+        return self._waiting[0][2] if self._waiting else None
 
     def take(self, queue: int, most: int) -> _GraphBatch:
         """Take all; see :class:`Stages`."""
         taken, self._waiting = self._waiting, []
-        samples = taken[0][1]
-        if len(taken) > 1:
-            samples = joined_samples([some for _, some in taken])
-        flows = [(first, np.arange(len(some))) for first, some in taken]
-        return _GraphBatch(flows, SampleBatch(len(samples), dict.fromkeys(self._recipes, samples)))
+        samples = joined_samples([some for _, some, _ in taken])
+        numbers = np.arange(taken[0][0], self._next)
+        since = sum(len(some) * moment for _, some, moment in taken) / len(numbers)
+        batch = SampleBatch(len(numbers), dict.fromkeys(self._recipes, samples))
+        return _GraphBatch(numbers, since, batch)
 
-    def run(self, batch: _GraphBatch) -> tuple[Gathered | None, Failed]:
+    def run(self, batch: _GraphBatch) -> Gathered:
         """See :class:`Stages`."""
-        gathered = self._graph.gathered_in_parts(batch.samples, len(batch), keep_values=True)
-        return gathered, gathered.failed
+        return self._graph.gathered_in_parts(batch.samples, len(batch), keep_values=True)
 
-    def give(self, batch: _GraphBatch, answer: Gathered | None) -> Iterator[Turn]:
-        """See :class:`Stages`; the graph has decided."""
-        start = 0
-        for first, rows in batch.flows:
-            end = start + len(rows)
-            made = None if answer is None else answer.decisions.rows(slice(start, end))
-            start = end
-            yield _decided(Exits(first, 0, rows, rows[:0], made, True))
+    def give(self, batch: _GraphBatch, decided: Gathered, now: float) -> Sequence[Exits]:
+        """See :class:`Stages`; those that failed stand among the numbers too."""
+        numbers = batch.numbers
+        failed = {numbers.item(row): reason for row, reason in decided.failed.items()}
+        return [Exits(0, numbers, numbers, decided.decisions, failed)]
 
-    def drop(self, first: int, rows: Collection[int]) -> Iterator[Turn]:
-        """Do nothing: a sample that was taken is in its only batch."""
-        yield from ()
+    def drop(self, numbers: Collection[int]) -> None:
+        """Do nothing: what waits is taken at once, and no further stage follows."""
 
     def decide_alone(self, sample: Any, begin: Callable[[int], None]) -> Decision:
         """See :class:`Stages`."""
         begin(0)
         return self._runner(sample)
-
-
-def _decided(exits: Exits) -> Turn:
-    """Return the turn of a flow that has decided."""
-    return Turn(exits.stage, [(exits.first, exits.reached)], lambda: None, lambda: exits)
 
 
 def joined_samples(parts: Sequence[RawSamples]) -> RawSamples:
