@@ -224,6 +224,19 @@ def test_methods_that_are_not_served_say_which_are(server: Server) -> None:
         server.client.get_model_config("cascade")
     assert code_of(caught) == "UNIMPLEMENTED"
     assert "ModelInfer" in caught.value.message()
+    assert server.watching.answers[-1] == ("unknown", 501, 0)
+    assert server.log[-1]["path"] == "/inference.GRPCInferenceService/ModelConfig"
+
+
+def test_bytes_that_are_no_message_are_refused_and_told(server: Server) -> None:
+    with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        ask = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+        with pytest.raises(grpc.RpcError) as caught:
+            ask(b"\xff\xff\xff")
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert "request: is no ModelInferRequest" in caught.value.details()
+    assert server.watching.answers[-1] == ("ModelInfer", 400, 0)
+    assert (server.log[-1]["status"], server.log[-1]["bytes"]) == (400, 3)
 
 
 def test_a_sample_that_fails_does_so_alone(server: Server) -> None:

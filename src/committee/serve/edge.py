@@ -26,7 +26,8 @@ HEADERS = "committee.headers"
 PathKey = tuple[Any, frozenset[str]]
 # What a probe may ask without a token; and a page without data, which asks people for the token.
 _OPEN = ("/v2/health/live", "/v2/health/ready", "/", "/openapi.json")
-_UNKNOWN = "unknown"
+# The route of what is not served.
+UNKNOWN = "unknown"
 _ELSEWHERE = (
     "Host: names another machine; ask 127.0.0.1 or localhost. A proxy must send that as Host, or "
     "set a token"
@@ -99,7 +100,7 @@ class Edge:
 
     def _tell(self, scope: Scope, about: dict[str, Any], seconds: float) -> None:
         key = scope.get("endpoint"), frozenset(scope.get("path_params", ()))
-        route = self._paths.get(key, _UNKNOWN)
+        route = self._paths.get(key, UNKNOWN)
         client = (scope.get("client") or [""])[0]
         asked = client, scope["method"], scope["path"]
         tell(self._serving, self._log, route, asked, about, seconds)

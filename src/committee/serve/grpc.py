@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from committee.errors import CascadeError, RequestError, needing
-from committee.serve.edge import BROKEN, Log, tell, texts_of, token_problem, traced
-from committee.serve.grpc_messages import SERVICE, answer_of, body_of, methods
+from committee.serve.edge import BROKEN, UNKNOWN, Log, tell, texts_of, token_problem, traced
+from committee.serve.grpc_messages import SERVICE, answer_of, body_of, message_of, methods
 from committee.serve.inference import check_model, infer, metadata_of
 from committee.serve.oip import EXTENSION
 from committee.serve.served import Serving
@@ -27,6 +27,7 @@ CODES = {
     401: "UNAUTHENTICATED",
     404: "NOT_FOUND",
     413: "RESOURCE_EXHAUSTED",
+    501: "UNIMPLEMENTED",
     503: "UNAVAILABLE",
     504: "DEADLINE_EXCEEDED",
 }
@@ -99,9 +100,9 @@ async def grpc_server(serving: Serving, log: Log | None = None) -> AsyncIterator
     server = aio.server(
         options=_options(settings), maximum_concurrent_rpcs=settings.max_connections
     )
-    handlers = {name: _handler(serving, log, name) for name in _METHODS}
+    handlers = {name: _handler(serving, log, f"/{SERVICE}/{name}", name) for name in methods()}
     known = method_handlers_generic_handler(SERVICE, handlers)
-    server.add_generic_rpc_handlers((known, _unknown_methods()))
+    server.add_generic_rpc_handlers((known, _unknown_methods(serving, log)))
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     try:
         port: int = server.add_insecure_port(f"{host}:{settings.grpc_port}")
@@ -129,26 +130,25 @@ def _options(settings: Settings) -> list[tuple[str, int]]:
     ]
 
 
-def _handler(serving: Serving, log: Log | None, name: str) -> Any:
-    """Return what answers a method, in gRPC's form."""
+def _handler(serving: Serving, log: Log | None, path: str, name: str) -> Any:
+    """Return what answers a method, in gRPC's form; what refuses it, if its name is empty."""
     from grpc import StatusCode, unary_unary_rpc_method_handler
 
-    request, response = methods()[name]
-    path = f"/{SERVICE}/{name}"
+    route = f"/{SERVICE}/{name}" if name else UNKNOWN
 
-    async def answer(message: Any, context: Any) -> Any:
+    async def answer(data: bytes, context: Any) -> Any:
         # The status if the client goes away.
         about: dict[str, Any] = {"samples": 0, "status": 499, "bytes": 0}
         metadata = [
             (key.encode(), value.encode() if isinstance(value, str) else value)
             for key, value in context.invocation_metadata() or ()
         ]
-        began = time.perf_counter()
+        began, made = time.perf_counter(), b""
         try:
             _check_token(serving.settings.token, name, metadata)
-            serving.count_bytes(about, message.ByteSize())
+            serving.count_bytes(about, len(data))
             with traced(serving, "gRPC", path, texts_of(metadata), about):
-                made = await _METHODS[name](serving, message, about)
+                made = await _answer(serving, path, name, data, about)
             about["status"], refusal = 200, ""
         except RequestError as error:
             about["status"], refusal = error.status, str(error)
@@ -158,28 +158,35 @@ def _handler(serving: Serving, log: Log | None, name: str) -> Any:
         finally:
             serving.body_bytes -= about["bytes"]
             asked = context.peer(), "gRPC", path
-            tell(serving, log, path, asked, about, time.perf_counter() - began)
+            tell(serving, log, route, asked, about, time.perf_counter() - began)
         if refusal:
             code = getattr(StatusCode, CODES.get(about["status"], "INTERNAL"))
             await context.abort(code, refusal, _retry(serving, about["status"]))
-        return response(**made) if isinstance(made, dict) else made
+        return made
 
-    return unary_unary_rpc_method_handler(answer, request.FromString, response.SerializeToString)
+    # Messages are decoded by us: gRPC would tell nobody of one that cannot be.
+    return unary_unary_rpc_method_handler(answer)
 
 
-def _unknown_methods() -> Any:
+async def _answer(
+    serving: Serving, path: str, name: str, data: bytes, about: dict[str, Any]
+) -> bytes:
+    """Return the bytes of the message that answers those of another."""
+    if not name:
+        raise RequestError(f"{path} is not served here; {SERVICE} has {', '.join(_METHODS)}", 501)
+    response = methods()[name][1]
+    made = await _METHODS[name](serving, message_of(name, data), about)
+    encoded: bytes = (response(**made) if isinstance(made, dict) else made).SerializeToString()
+    return encoded
+
+
+def _unknown_methods(serving: Serving, log: Log | None) -> Any:
     """Return what refuses all other methods, in gRPC's form."""
-    from grpc import GenericRpcHandler, StatusCode, unary_unary_rpc_method_handler
+    from grpc import GenericRpcHandler
 
     class Unknown(GenericRpcHandler):  # type: ignore[misc]  # grpc has no types
         def service(self, handler_call_details: Any) -> Any:
-            path = brief(handler_call_details.method)
-
-            async def refuse(message: Any, context: Any) -> None:
-                text = f"{path} is not served here; {SERVICE} has {', '.join(_METHODS)}"
-                await context.abort(StatusCode.UNIMPLEMENTED, text)
-
-            return unary_unary_rpc_method_handler(refuse)
+            return _handler(serving, log, brief(handler_call_details.method), "")
 
     return Unknown()
 

@@ -52,6 +52,22 @@ def methods() -> Mapping[str, tuple[Any, Any]]:
     }
 
 
+def message_of(name: str, data: bytes) -> Any:
+    """Return the request of a method, from its bytes.
+
+    Raises:
+        RequestError: If they are none.
+    """
+    from google.protobuf.message import DecodeError
+
+    request, _ = methods()[name]
+    try:
+        return request.FromString(data)
+    except DecodeError:
+        kind = request.DESCRIPTOR.name
+        raise RequestError(f"request: is no {kind}; send that message of {SERVICE}") from None
+
+
 def body_of(message: Any) -> tuple[bytes, str]:
     """Return a ModelInferRequest as the body of a REST request, and the size of its JSON.
 
