@@ -289,6 +289,8 @@ class StageQueues:
 
     def drop(self, numbers: Collection[int]) -> None:
         """Let samples that have not left run no further stage."""
+        if not numbers:
+            return
         self._dropped.update(numbers)
         for stage, queue in enumerate(self._queues):
             for _ in range(len(queue)):
