@@ -386,9 +386,7 @@ def test_figures_name_what_they_draw(study):
     ]
     assert labels_of(drawn(confidence, study)) == [["Upper bound", *CONFIDENCES]]
     stages = len(exits.ANALYSIS.analyse(study).tables[0].columns) - 5
-    assert labels_of(drawn(exits, study)) == [
-        [f"Stage {number}" for number in range(1, stages + 1)]
-    ]
+    assert labels_of(drawn(exits, study)) == [[f"Stage {number}" for number in range(stages)]]
 
 
 # What figures show
