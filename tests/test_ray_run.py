@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -38,7 +39,7 @@ from committee.scale.blocks import FAILED, WAITING, Block, Layout
 from committee.scale.cluster import OLDEST, Cluster
 from committee.scale.parts import SETTINGS, Parts
 from committee.scale.plan import groups_of, part_size, pools_of, reach_of
-from committee.scale.run import job_of, results_table, run_into_parts
+from committee.scale.run import job_of, results_table, run_into_parts, settings_of
 from committee.scale.stage import Job, Source, StageStep
 from ray_world import KILLS
 from small_world import ANSWER, CODE, code_of, files_of, images, write_pool
@@ -347,6 +348,42 @@ def test_a_damaged_part_is_not_believed(tmp_path: Path) -> None:
     (tmp_path / "out" / SETTINGS).unlink()
     with pytest.raises(ChangedError, match="has parts, and no"):
         Parts.begun(str(tmp_path / "out"), 20, 10, {})
+
+
+@pytest.mark.parametrize("form", ["folder", "csv", "npz", "file://", "records"])
+def test_a_job_does_not_go_on_with_files_that_have_changed(form: str, tmp_path: Path) -> None:
+    if form == "records":
+        pool = record_world.write_pool(tmp_path)
+        cascade = cascade_of(pool, tmp_path / "c.json", [["small"], ["large"]], [0.7])
+        file = record_world.write_csv(tmp_path / "d.csv", record_world.reviews(9, 0))
+        data = f"{file}:label=label"
+    else:
+        pool = write_pool(tmp_path, THREE, POOL)
+        cascade = cascade_of(pool, tmp_path / "c.json", [["one"], ["two"]], [0.8])
+        folder = tmp_path / "images"
+        file = folder / "cat" / "000.png"
+        file.parent.mkdir(parents=True)
+        Image.fromarray(images(1)[0]).save(file)
+        (tmp_path / "d.csv").write_text("path\nimages/cat/000.png\n")
+        npz = small_world.write_npz(tmp_path / "d.npz", 9)
+        data = str({"csv": tmp_path / "d.csv", "npz": npz}.get(form, folder))
+        data, file = (
+            (f"file://{data}" if form == "file://" else data),
+            npz if form == "npz" else file,
+        )
+    made, out = job(cascade, data, code_of(pool), 8), str(tmp_path / "out")
+
+    def begin() -> None:
+        dataset = made.source.open(list(made.specs.values()))
+        Parts.begun(out, 9, 9, settings_of(made, dataset))
+
+    begin()
+    begin()
+    os.utime(file, ns=(1, file.stat().st_mtime_ns - 1))  # as another file of that size has it
+    with pytest.raises(
+        ChangedError, match=r"data was [\d,]+ bytes, newest of 20.*, is .*--overwri"
+    ):
+        begin()
 
 
 def test_a_full_disk_and_unknown_places_are_one_line(

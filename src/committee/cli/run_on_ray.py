@@ -78,7 +78,7 @@ def run_on_ray(
     job = replace(job, source=replace(source, fingerprint=samples.fingerprint))
     unit, costs = cumulative_costs(cascade, job.specs)
     size, count = part_size(job.batch_size), len(samples)
-    parts = Parts.begun(out, count, size, settings_of(job, samples), overwrite)
+    parts = Parts.begun(out, count, size, settings_of(job, dataset), overwrite)
     notes, tally = Notes(as_json, samples.notes), Tally(cascade, unit)
     missing = _missing(parts, tally, notes)
     tally.begin(count - sum(end - first for first, end in missing))

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -16,7 +17,7 @@ import numpy as np
 from committee.arrays import Array
 from committee.errors import DataError, UnreadableError
 from committee.models.inputs import RawSamples
-from committee.pool.samples import Samples
+from committee.pool.samples import Samples, fingerprint
 from committee.reading import check_regular
 from committee.text import LISTED, printable
 
@@ -93,10 +94,38 @@ def digest_of(path: Path) -> int:
         return 0
 
 
+def stamped(files: Iterable[tuple[int, int]]) -> str:
+    """Return a text that tells whether files have changed, without reading them.
+
+    Args:
+        files: The size of each and the time of its last change in nanoseconds; see :func:`stat_of`.
+    """
+    size, newest = 0, 0
+
+    def texts() -> Iterator[str]:
+        nonlocal size, newest
+        for own_size, own_time in files:
+            size, newest = size + own_size, max(newest, own_time)
+            yield f"{own_size} {own_time}"
+
+    digits = fingerprint(texts())
+    last = f", newest of {datetime.fromtimestamp(newest // 10**9, UTC):%Y-%m-%d %H:%M:%S}"
+    return f"{size:,} bytes{last if newest else ''} ({digits})"
+
+
+def stat_of(path: Path) -> tuple[int, int]:
+    """Return the size of a file and the time of its last change in nanoseconds; 0 if not there."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return 0, 0
+    return found.st_size, found.st_mtime_ns
+
+
 def content_of(dataset: Dataset) -> Array:
     """Return the digests of all samples, shape (N,), uint64."""
-    blocks = _blocks(np.arange(len(dataset.samples)))
-    parts = [part for _, part in map_ahead(dataset.digests, blocks)]
+    some = blocks(np.arange(len(dataset.samples)))
+    parts = [part for _, part in map_ahead(dataset.digests, some)]
     return np.concatenate([np.empty(0, np.uint64), *parts])
 
 
@@ -137,11 +166,12 @@ def readable(dataset: Dataset, rows: Array) -> tuple[Array, RawSamples, Sequence
 
 def find_broken(dataset: Dataset, rows: Array, threads: int = 2) -> list[tuple[str, str]]:
     """Try to read some samples; return the id and reason of each that fails, in order."""
-    results = map_ahead(lambda block: _failures(dataset, block), _blocks(rows), threads)
+    results = map_ahead(lambda block: _failures(dataset, block), blocks(rows), threads)
     return [each for _, broken in results for each in broken]
 
 
-def _blocks(rows: Array) -> Iterator[Array]:
+def blocks(rows: Array) -> Iterator[Array]:
+    """Yield some rows at a time."""
     return (rows[i : i + _BLOCK] for i in range(0, len(rows), _BLOCK))
 
 

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from committee.arrays import Array
-from committee.data.base import BrokenSamplesError, Dataset, digest_of
+from committee.data.base import (
+    BrokenSamplesError,
+    Dataset,
+    blocks,
+    digest_of,
+    map_ahead,
+    stamped,
+    stat_of,
+)
 from committee.errors import DataError, MisalignedError, needing
 from committee.models.inputs import as_image
 from committee.pool.imagenet import IMAGENET, is_imagenet
@@ -91,6 +99,15 @@ class FilesDataset:
         """See :class:`committee.data.base.Dataset`."""
         return np.array([digest_of(self._root / self.samples.ids[row]) for row in rows], np.uint64)
 
+    def stamp(self, rows: Array) -> str:
+        """See :func:`committee.data.open.stamp_of`."""
+        root, ids = self._root, self.samples.ids
+
+        def stats(some: Array) -> list[tuple[int, int]]:
+            return [stat_of(root / ids[row]) for row in some.tolist()]
+
+        return stamped(each for _, some in map_ahead(stats, blocks(rows), 8) for each in some)
+
 
 def decoded(
     file: Path | IO[bytes],
@@ -159,7 +176,8 @@ class Walk:
     """The contents of a folder and the folders in it.
 
     ``others`` counts files of each other ending; ``special`` are pipes, devices and sockets;
-    ``closed`` are folders that cannot be read.
+    ``closed`` are folders that cannot be read; ``stamp`` tells whether the files have changed,
+    if the listing told it.
     """
 
     names: list[str] = field(default_factory=list)
@@ -167,6 +185,7 @@ class Walk:
     hidden: list[str] = field(default_factory=list)
     special: list[str] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
+    stamp: str = ""
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 
 from committee.data.arrays import open_npy, open_npz
-from committee.data.base import Dataset, PartDataset, part, share
+from committee.data.base import Dataset, PartDataset, part, share, stamped, stat_of, whole_of
 from committee.data.clips import CLIP_ENDINGS, ClipsDataset
-from committee.data.files import IMAGES, FileKind, open_folder
+from committee.data.files import IMAGES, FileKind, FilesDataset, open_folder
 from committee.data.huggingface import is_saved, open_saved
 from committee.data.records import FILES, READERS, divided, open_records
-from committee.data.remote import Place, is_remote
+from committee.data.remote import Place, RemoteFiles, is_remote
 from committee.data.table import open_csv
 from committee.errors import CommitteeError, DataError, ShapeError, UnknownNameError
 from committee.pool.labels import LabelMode
@@ -77,7 +77,7 @@ def open_data(
         UnknownNameError: If there is no such plug-in.
     """
     try:
-        if is_remote(spec) and str(spec).partition(":")[0] not in _plugins():
+        if _is_behind(spec):
             dataset = _behind(str(spec), split, classes, models, labels)
         elif task_of(models).records:
             dataset = _records(spec, split, classes, models, labels)
@@ -88,6 +88,34 @@ def open_data(
     if rows is not None:
         dataset = part(dataset, rows)
     return dataset if fraction is None else share(dataset, fraction, seed)
+
+
+def stamp_of(spec: str, dataset: Dataset) -> str:
+    """Return a text that tells whether samples have changed, without reading them.
+
+    It is made of the sizes and times of their files; empty where a source has none of its own.
+
+    Args:
+        spec: What was opened.
+        dataset: The samples.
+    """
+    whole, rows = whole_of(dataset)
+    if isinstance(whole, FilesDataset):
+        return whole.stamp(rows)
+    if isinstance(whole, RemoteFiles):
+        return whole.stamp
+    where, _ = divided(spec)
+    if _is_behind(where):
+        return Place.of(where).stamp
+    path = Path(where)
+    files = [path]
+    if path.is_dir():  # datasets puts what it computes from them beside its files
+        files = [each for each in sorted(path.rglob("*.arrow")) if not each.match("cache-*")]
+    return stamped(map(stat_of, files)) if path.exists() else ""
+
+
+def _is_behind(spec: str | Path) -> bool:
+    return is_remote(spec) and str(spec).partition(":")[0] not in _plugins()
 
 
 def _clips(models: Sequence[ModelSpec]) -> FileKind:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from committee.arrays import Array
-from committee.data.base import BrokenSamplesError, Dataset, digest
+from committee.data.base import BrokenSamplesError, Dataset, digest, stamped
 from committee.data.files import FileKind, Walk, is_hidden, samples_in
 from committee.errors import CommitteeError, DataError, needing
 from committee.models.inputs import RawSamples
@@ -71,12 +71,14 @@ class Place:
         filesystem: Pyarrow's file system there.
         path: The path in it.
         is_folder: True for a folder.
+        stamp: Tells whether a file has changed; empty if unknown.
     """
 
     address: str
     filesystem: Any
     path: str
     is_folder: bool
+    stamp: str = ""
 
     @classmethod
     def of(cls, address: str) -> Place:
@@ -92,7 +94,8 @@ class Place:
             info = filesystem.get_file_info(path)
         if info.type == fs.FileType.NotFound:
             raise DataError(f"data {address}: does not exist")
-        return cls(address, filesystem, path, info.type == fs.FileType.Directory)
+        is_folder = info.type == fs.FileType.Directory
+        return cls(address, filesystem, path, is_folder, "" if is_folder else _stamp([info]))
 
     @property
     def ending(self) -> str:
@@ -110,17 +113,18 @@ class Place:
                 "one, with --on ray to one that all nodes share, and name the path there"
             )
         samples = samples_in(self.address, contents, split, classes, kind, labels)
-        return _RemoteFiles(self, self.path, samples, kind)
+        return RemoteFiles(self, self.path, samples, kind, contents.stamp)
 
     def one(self, split: str, classes: Sequence[str], kind: FileKind) -> Dataset:
         """Open a file that is one sample, without a label."""
         folder, _, name = self.path.rpartition("/")
-        return _RemoteFiles(self, folder, Samples((name,), None, tuple(classes), split), kind)
+        samples = Samples((name,), None, tuple(classes), split)
+        return RemoteFiles(self, folder, samples, kind, self.stamp)
 
     def beside(self, kind: FileKind) -> FileKind:
         """Return a kind of files that lie where a table behind this address says."""
         folder = self.path.rpartition("/")[0]
-        return replace(kind, open=lambda _, samples: _RemoteFiles(self, folder, samples, kind))
+        return replace(kind, open=lambda _, samples: RemoteFiles(self, folder, samples, kind))
 
     @contextmanager
     def fetched(self) -> Iterator[Path]:
@@ -172,7 +176,7 @@ class Place:
     def _walk(self, kind: FileKind) -> Walk:
         from pyarrow import fs
 
-        contents = Walk()
+        contents, own = Walk(), []
         with _answering(self.address):
             found = self.filesystem.get_file_info(fs.FileSelector(self.path, recursive=True))
         for each in found:
@@ -184,17 +188,24 @@ class Place:
                 contents.hidden.append(name)
             elif kind.endings is None or ending in kind.endings:
                 contents.names.append(name)
+                own.append(each)
             else:
                 contents.others[ending or "none"] += 1
+        contents.stamp = _stamp(sorted(own, key=lambda each: each.path))
         return contents
 
 
-class _RemoteFiles:
-    """Files behind an address; ids are paths relative to a folder there, or addresses."""
+class RemoteFiles:
+    """Files behind an address; ids are paths relative to a folder there, or addresses.
 
-    def __init__(self, place: Place, root: str, samples: Samples, kind: FileKind) -> None:
+    ``stamp`` tells whether they have changed; empty if unknown.
+    """
+
+    def __init__(
+        self, place: Place, root: str, samples: Samples, kind: FileKind, stamp: str = ""
+    ) -> None:
         self._place, self._root, self._kind = place, root, kind
-        self.samples = samples
+        self.samples, self.stamp = samples, stamp
 
     def read(self, rows: Array) -> RawSamples:
         """See :class:`committee.data.base.Dataset`."""
@@ -227,6 +238,13 @@ class _RemoteFiles:
     def _ending(self, name: str) -> str:
         ending = PurePosixPath(name).suffix.lower()
         return ending if ending in (self._kind.endings or ()) else ""
+
+
+def _stamp(infos: Sequence[Any]) -> str:
+    """Return what a listing tells of the sizes and times of files; empty if it tells no sizes."""
+    if any(each.size is None for each in infos):
+        return ""
+    return stamped((each.size, each.mtime_ns or 0) for each in infos)
 
 
 @contextmanager

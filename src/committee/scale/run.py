@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 
 from committee.arrays import Array
+from committee.data.base import Dataset
+from committee.data.open import stamp_of
 from committee.errors import CascadeError, CommitteeError
 from committee.export.graph import INSIDE
 from committee.models.load import specs_of
@@ -55,12 +57,15 @@ def job_of(
     return Job(cascade, specs, source, batch_size, tuple(allow_code))
 
 
-def settings_of(job: Job, samples: Samples) -> dict[str, str]:
+def settings_of(job: Job, dataset: Dataset) -> dict[str, str]:
     """Return what decides on what: a job goes on only with the same."""
+    samples, stamp = dataset.samples, stamp_of(job.source.spec, dataset)
     return {
         "cascade": f"{job.cascade} ({key_of(job.cascade.to_json())})",
         "samples": f"{len(samples):,} ({samples.fingerprint})",
         "batch size": str(job.batch_size),
+        # Finished parts are not read again, so this alone shows that they are of older files.
+        **({"data": stamp} if stamp else {}),
     }
 
 
