@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from committee.errors import ModelError
 from committee.models.load import load_model
 from committee.models.pool_file import read_pool_file
 from committee.serve.app import make_app
+from committee.serve.samples import SampleReader
 from committee.serve.served import Serving, version_of
 from committee.serve.settings import Settings
 from record_world import POOL, write_pool
@@ -186,3 +188,34 @@ def test_a_version_changes_with_the_rule_and_with_the_models(tmp_path: Path) -> 
     versions = {*map(version_of, (cascade, shorter, replace(cascade, models=changed)))}
     assert len(versions) == 3
     assert all(each.isalnum() for each in versions)
+
+
+def test_a_deadline_counts_from_the_arrival(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opens = threading.Event()
+
+    def slow(self: Any, records: Any) -> Any:
+        opens.wait(60)
+
+    def late(self: Any, tensors: Any) -> Any:
+        time.sleep(0.03)
+        return read(self, tensors)
+
+    read = SampleReader.tensors
+    monkeypatch.setattr(SampleReader, "records", slow)
+    monkeypatch.setattr(SampleReader, "tensors", late)
+    headers = {"X-Request-Timeout-Ms": "20"}
+
+    async def ask(client: httpx.AsyncClient, serving: Serving) -> None:
+        # Read in a thread, and in the event loop.
+        thread = await client.post("/classify", json={"text": "a" * 2**17}, headers=headers)
+        opens.set()
+        loop = await client.post(INFER, json=column(TEXTS), headers=headers)
+        assert serving.current is not None
+        assert serving.current.requests == 0
+        for answer in (thread, loop):
+            assert answer.status_code == 504
+            assert answer.json()["error"].startswith("no decision within 0.02 s; wait longer")
+
+    asked(lambda: opened(tmp_path), ask)

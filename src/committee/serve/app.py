@@ -15,7 +15,8 @@ from starlette.routing import BaseRoute, Route
 
 from committee.errors import CommitteeError, RequestError, UnknownNameError
 from committee.serve.answers import labels_with_scores
-from committee.serve.edge import BROKEN, HEADERS, Edge, Log
+from committee.serve.deadline import Deadline
+from committee.serve.edge import ARRIVED, BROKEN, HEADERS, Edge, Log
 from committee.serve.inference import LARGE, check_model, decided, in_thread, metadata_of
 from committee.serve.inference import infer as infer_body
 from committee.serve.oip import EXTENSION, JSON_SIZE, write_response
@@ -123,9 +124,11 @@ async def infer(request: Request) -> Response:
     with _serving(request).use() as served:
         _check_model(request, served)
         _check_type(scope[HEADERS].get("content-type", ""))
-        body, json_size = await _body(request), scope[HEADERS].get(JSON_SIZE.lower())
-        work = infer_body(served, body, json_size, scope["committee"], _deadline(request))
-        asked, tensors = await _while_connected(request, work)
+        deadline = _deadline(request)
+        async with deadline.limit():
+            body, json_size = await _body(request), scope[HEADERS].get(JSON_SIZE.lower())
+            work = infer_body(served, body, json_size, scope["committee"], deadline)
+            asked, tensors = await _while_connected(request, work)
         content, size = write_response(served.name, served.version, asked, tensors)
         if size is None:
             return Response(content, media_type="application/json")
@@ -141,14 +144,16 @@ async def classify(request: Request) -> Response:
     last = _number("max_stage", query.get("max_stage"), 0, 10_000)
     with _serving(request).use() as served:
         kind = request.headers.get("content-type", "")
-        body = await _body(request)
-        # Decoding an image takes long however few bytes it has.
-        size = len(body) if served.reader.task.records else LARGE
-        upload = await in_thread(size, read_body, body, kind, served.reader)
-        scope = request.scope["committee"]
-        last = upload.max_stage if last is None else last
-        work = decided(served, upload.samples, scope, last, True, _deadline(request))
-        made = await _while_connected(request, work)
+        deadline = _deadline(request)
+        async with deadline.limit():
+            body = await _body(request)
+            # Decoding an image takes long however few bytes it has.
+            size = len(body) if served.reader.task.records else LARGE
+            upload = await in_thread(size, read_body, body, kind, served.reader)
+            scope = request.scope["committee"]
+            last = upload.max_stage if last is None else last
+            work = decided(served, upload.samples, scope, last, True, deadline)
+            made = await _while_connected(request, work)
         top = top or upload.top_k or _TOP
         if not upload.several:
             return JSONResponse(labels_with_scores(served.runner, made[0], top, last))
@@ -254,11 +259,12 @@ def _check_size(size: int, settings: Settings) -> None:
         raise RequestError(f"the body is above {settings.max_body:,} bytes; send less", 413)
 
 
-def _deadline(request: Request) -> float | None:
-    """Return the seconds that a request may take; None if it does not say."""
+def _deadline(request: Request) -> Deadline:
+    """Return how long a request may take: as it says, or else as the setting does."""
     given = request.scope[HEADERS].get(DEADLINE.lower())
     milliseconds = _number(DEADLINE, given, 1, 10**9)
-    return None if milliseconds is None else milliseconds / 1000
+    usual = _serving(request).settings.deadline
+    return Deadline(request.scope[ARRIVED], milliseconds / 1000 if milliseconds else usual)
 
 
 def _check_query(request: Request, known: Collection[str]) -> None:

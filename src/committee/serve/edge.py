@@ -22,6 +22,8 @@ from committee.serve.served import Serving
 Log = Callable[[dict[str, Any]], None]
 # Where a scope holds the headers by their names.
 HEADERS = "committee.headers"
+# Where it holds the moment at which the request came.
+ARRIVED = "committee.arrived"
 # What answers a path, and the names of the path's parts.
 PathKey = tuple[Any, frozenset[str]]
 # What a probe may ask without a token; and a page without data, which asks people for the token.
@@ -60,7 +62,7 @@ class Edge:
             return
         about: dict[str, Any] = {"samples": 0, "status": 500, "bytes": 0}
         scope["committee"] = about
-        began = time.perf_counter()
+        scope[ARRIVED] = began = time.perf_counter()
         scope[HEADERS] = headers = texts_of(scope["headers"])
 
         started = False

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from committee.errors import CascadeError, RequestError, needing
+from committee.serve.deadline import Deadline
 from committee.serve.edge import BROKEN, UNKNOWN, Log, tell, texts_of, token_problem, traced
 from committee.serve.grpc_messages import SERVICE, answer_of, body_of, message_of, methods
 from committee.serve.inference import check_model, infer, metadata_of
@@ -35,15 +36,15 @@ CODES = {
 _OPEN = ("ServerLive", "ServerReady")
 
 
-async def _live(serving: Serving, message: Any, about: Any) -> Any:
+async def _live(serving: Serving, message: Any, about: Any, deadline: Deadline) -> Any:
     return {"live": True}
 
 
-async def _ready(serving: Serving, message: Any, about: Any) -> Any:
+async def _ready(serving: Serving, message: Any, about: Any, deadline: Deadline) -> Any:
     return {"ready": not serving.not_ready}
 
 
-async def _model_ready(serving: Serving, message: Any, about: Any) -> Any:
+async def _model_ready(serving: Serving, message: Any, about: Any, deadline: Deadline) -> Any:
     if serving.not_ready:
         return {"ready": False}
     with serving.use() as served:
@@ -51,26 +52,27 @@ async def _model_ready(serving: Serving, message: Any, about: Any) -> Any:
         return {"ready": True}
 
 
-async def _about_server(serving: Serving, message: Any, about: Any) -> Any:
+async def _about_server(serving: Serving, message: Any, about: Any, deadline: Deadline) -> Any:
     return {"name": "committee", "version": __version__, "extensions": [EXTENSION]}
 
 
-async def _about_model(serving: Serving, message: Any, about: Any) -> Any:
+async def _about_model(serving: Serving, message: Any, about: Any, deadline: Deadline) -> Any:
     with serving.use() as served:
         check_model(served, message.name, message.version)
         return metadata_of(served)
 
 
-async def _infer(serving: Serving, message: Any, about: dict[str, Any]) -> Any:
+async def _infer(serving: Serving, message: Any, about: dict[str, Any], deadline: Deadline) -> Any:
     with serving.use() as served:
         check_model(served, message.model_name, message.model_version)
-        asked, tensors = await infer(served, *body_of(message), about)
+        asked, tensors = await infer(served, *body_of(message), about, deadline)
         raw = bool(message.raw_input_contents)
         return answer_of(served.name, served.version, asked, tensors, raw=raw)
 
 
-# From what is served, a message and what is known of the request, to fields of the answer or to it.
-_METHODS: dict[str, Callable[[Serving, Any, dict[str, Any]], Awaitable[Any]]] = {
+# From what is served, a message, what is known of the request, and its deadline, to fields of the
+# answer or to it.
+_METHODS: dict[str, Callable[[Serving, Any, dict[str, Any], Deadline], Awaitable[Any]]] = {
     "ServerLive": _live,
     "ServerReady": _ready,
     "ModelReady": _model_ready,
@@ -144,11 +146,13 @@ def _handler(serving: Serving, log: Log | None, path: str, name: str) -> Any:
             for key, value in context.invocation_metadata() or ()
         ]
         began, made = time.perf_counter(), b""
+        deadline = Deadline(began, serving.settings.deadline)
         try:
             _check_token(serving.settings.token, name, metadata)
             serving.count_bytes(about, len(data))
             with traced(serving, "gRPC", path, texts_of(metadata), about):
-                made = await _answer(serving, path, name, data, about)
+                async with deadline.limit():
+                    made = await _answer(serving, path, name, data, about, deadline)
             about["status"], refusal = 200, ""
         except RequestError as error:
             about["status"], refusal = error.status, str(error)
@@ -169,13 +173,13 @@ def _handler(serving: Serving, log: Log | None, path: str, name: str) -> Any:
 
 
 async def _answer(
-    serving: Serving, path: str, name: str, data: bytes, about: dict[str, Any]
+    serving: Serving, path: str, name: str, data: bytes, about: dict[str, Any], deadline: Deadline
 ) -> bytes:
     """Return the bytes of the message that answers those of another."""
     if not name:
         raise RequestError(f"{path} is not served here; {SERVICE} has {', '.join(_METHODS)}", 501)
     response = methods()[name][1]
-    made = await _METHODS[name](serving, message_of(name, data), about)
+    made = await _METHODS[name](serving, message_of(name, data), about, deadline)
     encoded: bytes = (response(**made) if isinstance(made, dict) else made).SerializeToString()
     return encoded
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from committee.errors import RequestError
 from committee.serve.answers import OUTPUTS, answer_tensors, check_outputs
 from committee.serve.calls import Served
+from committee.serve.deadline import Deadline
 from committee.serve.oip import InferRequest, read_request
 from committee.serve.samples import ReadSamples
 from committee.serve.served import ServedCascade
@@ -57,7 +58,7 @@ async def infer(
     body: bytes,
     json_size: str | None,
     about: dict[str, Any],
-    deadline: float | None = None,
+    deadline: Deadline,
 ) -> tuple[InferRequest, list[Tensor | Column]]:
     """Return what the body of a request asks for, and the outputs that answer it.
 
@@ -66,7 +67,7 @@ async def infer(
         body: JSON, and after it the bytes of tensors.
         json_size: How many bytes are JSON; None for all.
         about: What is known of the request; the number of its samples is added.
-        deadline: Seconds from now; None for the setting.
+        deadline: When it is to be answered.
 
     Raises:
         RequestError: If it cannot be answered; 422 if its only sample failed.
@@ -88,7 +89,7 @@ async def decided(
     about: dict[str, Any],
     max_stage: int | None,
     values: bool,
-    deadline: float | None = None,
+    deadline: Deadline,
 ) -> list[Served]:
     """Return what is decided on samples, those that cannot be used too, in their order.
 
@@ -98,7 +99,7 @@ async def decided(
         about: What is known of the request; the number of its samples is added.
         max_stage: The last stage that may run; None for all.
         values: Return the combinations at the exits too.
-        deadline: Seconds from now; None for the setting.
+        deadline: When it is to be answered.
     """
     about["samples"] = read.count
     if max_stage is not None and served.runner.graph is not None:
@@ -113,9 +114,8 @@ async def decided(
         )
     made: list[Served] = []
     if read.rows:
-        made = await served.decide(
-            read.samples, max_stage=max_stage, deadline=deadline, values=values
-        )
+        deadline.check()
+        made = await served.decide(read.samples, max_stage=max_stage, values=values)
         made = [
             each if not each.reason else _doubted(served, read.samples[row], each)
             for row, each in enumerate(made)

@@ -106,34 +106,21 @@ class Scheduler:
         samples: RawSamples,
         *,
         max_stage: int | None = None,
-        deadline: float | None = None,
         values: bool = False,
     ) -> list[Served]:
-        """Return what is decided on some samples, in their order.
+        """Return what is decided on some samples, in their order; if cancelled, free their places.
 
         Args:
             samples: At least one.
             max_stage: The last stage that may run, from 0; None for all.
-            deadline: Seconds from now; None for the setting. Cancelling the call frees its places
-                too.
             values: Return the combinations at the exits too.
 
         Raises:
-            RequestError: 503 if the queue is full, or a model hangs; 504 if the time is over.
+            RequestError: 503 if the queue is full, or a model hangs.
         """
         call = self._let_in(samples, Options(max_stage, values))
-        seconds = self._settings.deadline if deadline is None else deadline
         try:
-            if not seconds:
-                return await call.future
-            async with asyncio.timeout(seconds):
-                return await call.future
-        except TimeoutError:
-            raise RequestError(
-                f"no decision within {seconds:g} s on {call.left:,} of {len(samples):,} samples; "
-                "wait longer, or send fewer at once",
-                504,
-            ) from None
+            return await call.future
         finally:
             self._calls.discard(call)
             if call.left:

@@ -72,7 +72,6 @@ class ServedCascade:
         samples: RawSamples,
         *,
         max_stage: int | None = None,
-        deadline: float | None = None,
         values: bool = False,
     ) -> list[Served]:
         """Return what is decided on samples, and tell the observers; see :class:`Scheduler`.
@@ -80,7 +79,7 @@ class ServedCascade:
         Requests that do not let all stages run are not told: where their samples would have exited
         is not known.
         """
-        work = self.scheduler.decide(samples, max_stage=max_stage, deadline=deadline, values=values)
+        work = self.scheduler.decide(samples, max_stage=max_stage, values=values)
         if max_stage is not None:
             return await work
         number, self.requests = self.requests, self.requests + 1
