@@ -256,7 +256,7 @@ def said_on_ray(cluster: Any, read: Any, replicas: Any, alarms: Any, *more: Any)
 def test_option_is_used_or_refused(mode, option, places, known, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("committee.serve.process.run_server", said)
     monkeypatch.setattr("committee.scale.serve.serve_on", said_on_ray)
-    monkeypatch.setattr("committee.cli.serve.connect", nullcontext)
+    monkeypatch.setattr("committee.cli.serve.joined", lambda address, _: nullcontext(address))
     places = {**places, "OUT": str(tmp_path)}
 
     def full(words: list[str]) -> list[str]:

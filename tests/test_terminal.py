@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from committee import Cascade, Pool
 from committee.cli import COMMANDS, command, main
 from committee.cli.choice import committee_table
 from committee.cli.help import GROUPS, START
-from committee.cli.output import say_joining
+from committee.cli.output import joined, say_joining
 from committee.embedded import FOLDER
 from committee.report.rows import Report
 from committee.selection.exhaustive import search
@@ -277,7 +278,9 @@ def test_a_terminal_learns_that_ray_begins(capsys: Caught, monkeypatch: pytest.M
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     say_joining(None, quiet=False)  # to a file
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    say_joining("10.0.0.1:6379", quiet=False)
+    monkeypatch.setattr("committee.cli.output.connect", nullcontext)
+    with joined("10.0.0.1:6379", quiet=False) as cluster:
+        assert str(cluster) == "10.0.0.1:6379"
     say_joining(None, quiet=False)
     say_joining(None, quiet=True)
     told = "Joining Ray at 10.0.0.1:6379 ...\nStarting Ray on this machine ...\n"

@@ -145,7 +145,7 @@ def certify(
     target = out or cascade
     if out is None:
         _check_place(cascade, given)
-    with counted_on(on, address) as run:
+    with counted_on(on, address, as_json) as run:
         pool = certifiable_split(
             "certify", cascade, given, store, split, run,
             agree_with=agree_with is not None, labels=labels is not None,

@@ -81,7 +81,7 @@ def evaluate(
             f"evaluate: {cascade} is a store; the cascade comes first: "
             "committee evaluate CASCADE STORE"
         )
-    with counted_on(on, address) as run:
+    with counted_on(on, address, as_json) as run:
         findings, pool = findings_on(
             cascade, store, split, unit, metric, agree_with, per_stage, run
         )

@@ -23,6 +23,7 @@ from rich.text import Text
 from committee.cli.choice import committee_table
 from committee.pool.pool import Pool
 from committee.report.rows import Row
+from committee.scale.cluster import Cluster, connect
 from committee.spec.model import ModelSpec
 from committee.text import counted, human_cost, printable
 
@@ -64,6 +65,14 @@ def say_joining(address: str | None, quiet: bool) -> None:
         where = address or os.environ.get("RAY_ADDRESS")
         told = f"Joining Ray at {where} ..." if where else "Starting Ray on this machine ..."
         typer.echo(printable(told), err=True)
+
+
+@contextmanager
+def joined(address: str | None, quiet: bool) -> Iterator[Cluster]:
+    """Join Ray or start it, and say so; see :func:`committee.scale.cluster.connect`."""
+    say_joining(address, quiet)
+    with connect(address) as cluster:
+        yield cluster
 
 
 # A command up to the end of its clause.

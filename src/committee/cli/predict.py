@@ -14,7 +14,7 @@ import typer
 
 from committee.cli import options as opt
 from committee.cli.options import check_on, refuse, refuse_for_segmentation
-from committee.cli.output import Notes, print_json, progress_bar, say, say_joining, say_next
+from committee.cli.output import Notes, joined, print_json, progress_bar, say, say_next
 from committee.cli.stores import next_step
 from committee.cli.tasks import commands_of
 from committee.data.base import REST, Dataset, PartDataset, content_of, share, without
@@ -27,7 +27,6 @@ from committee.pool.labels import LabelMode
 from committee.pool.samples import Samples
 from committee.predict import predict as compute
 from committee.predict_batches import Compute, compute_here
-from committee.scale.cluster import connect
 from committee.scale.predict import Actors, compute_on
 from committee.store.split import changed_text, known_split, other_splits, read_split
 from committee.text import counted
@@ -101,10 +100,8 @@ def predict(
     there = anywhere(data)
     opening = partial(open_data, there, split, models.classes, models=models.models, labels="none")
     room = actors or 0, cpus, gpus
-    if on is not None:
-        say_joining(address, as_json)
     with (
-        _where(on, address, opening, code, room) as where,
+        _where(on, address, opening, code, room, as_json) as where,
         progress_bar("predict", "outputs", not as_json) as update,
     ):
 
@@ -157,12 +154,13 @@ def _where(
     opening: Callable[[], Dataset],
     code: Sequence[str],
     room: tuple[int, float, float],
+    as_json: bool,
 ) -> Iterator[Compute]:
     """Yield where the models run: in this process, or on a cluster that is joined."""
     if on is None:
         yield compute_here
         return
-    with connect(address) as cluster:
+    with joined(address, as_json) as cluster:
         yield compute_on(cluster, opening, code, Actors(*room))
 
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from committee.cli.options import by_stage
-from committee.cli.output import Notes, progress_bar, say_joining
+from committee.cli.output import Notes, joined, progress_bar
 from committee.cli.tally import Tally, finish
 from committee.errors import DataError
 from committee.models.failures import divided_text
@@ -18,7 +18,7 @@ from committee.run.open import LoadedCascade
 from committee.run.results import schema
 from committee.run.runner import cumulative_costs
 from committee.scale.blocks import Block
-from committee.scale.cluster import Cluster, connect
+from committee.scale.cluster import Cluster
 from committee.scale.parts import Parts
 from committee.scale.plan import Plan, Pool, groups_of, part_size, pools_of, reach_of, work_of
 from committee.scale.run import decided, job_of, results_table, run_into_parts, settings_of
@@ -83,9 +83,8 @@ def run_on_ray(
     missing = _missing(parts, tally, notes)
     tally.begin(count - sum(end - first for first, end in missing))
     if missing:
-        say_joining(room.address, as_json)
         with (
-            connect(room.address) as cluster,
+            joined(room.address, as_json) as cluster,
             progress_bar("run", "samples", not as_json) as update,
         ):
             # What Ray takes to start is not the speed of the models.

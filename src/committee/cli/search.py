@@ -202,7 +202,7 @@ def search(
         self_cascades=self_cascades, cascade_of=cascade_of is not None,
     )  # fmt: skip
     refuse("text, because --json has every committee", front=list_front and as_json)
-    with counted_on(on, address) as run:
+    with counted_on(on, address, as_json) as run:
         pool, test_pool = _pools(
             store, split, test, calibrated, tiles, run,
             agree_with=agree_with is not None, method=method is not _Method.EXACT,

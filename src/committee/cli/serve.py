@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,13 +16,13 @@ import typer
 from committee.certificates.monitors import ALPHA, MOST_FAILED, TAU
 from committee.cli import options as opt
 from committee.cli.options import by_stage, check_on, refuse
-from committee.cli.output import print_json, say
+from committee.cli.output import joined, print_json, say
 from committee.cli.stores import with_models
 from committee.errors import CascadeError, require
 from committee.rule.cascade import Cascade
 from committee.run.open import open_cascade
 from committee.run.runner import Runner
-from committee.scale.cluster import connect
+from committee.scale.cluster import Cluster
 from committee.serve.reference import check_loadable, reference_rule
 from committee.serve.samples import check_served
 from committee.serve.settings import AlarmSettings, Observing, Settings, ShadowSettings
@@ -204,7 +205,9 @@ def serve(
         settings = replace(settings, threads=threads or max(1, int(cpus)))
         read = partial(_service, cascade, pool, settings, code, not quiet, trace)
         room = replicas, target, cpus, gpus
-        _serve_on_ray(address, read, room, alarms, partial(_ready, as_json, name), watched)
+        _serve_on_ray(
+            joined(address, as_json), read, room, alarms, partial(_ready, as_json, name), watched
+        )
         return
     run_server(
         partial(_load, cascade, pool, code, threads),
@@ -219,7 +222,7 @@ def serve(
 
 
 def _serve_on_ray(
-    address: str | None,
+    joining: AbstractContextManager[Cluster],
     read: Callable[[], Service],
     room: tuple[str | None, float | None, float, float],
     alarms: AlarmSettings,
@@ -229,7 +232,7 @@ def _serve_on_ray(
     from committee.scale.serve import Replicas, serve_on
 
     replicas = Replicas.of(*room)
-    with connect(address) as cluster:
+    with joining as cluster:
         serve_on(cluster, read, replicas, alarms, ready, _warn, watched)
 
 

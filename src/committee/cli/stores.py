@@ -9,7 +9,7 @@ from typing import Any
 
 from committee.certificates.certificate import chosen_by
 from committee.cli.options import check_on, refuse, refuse_for_segmentation
-from committee.cli.output import say_notes
+from committee.cli.output import joined, say_notes
 from committee.errors import CascadeError, MisalignedError, StoreError
 from committee.models.pool_file import read_pool_file
 from committee.pool.metrics import TOP_1, Metric
@@ -19,7 +19,6 @@ from committee.rule.cascade import Cascade
 from committee.rule.outputs import WITH_CONFIDENCE
 from committee.rule.scores import AGREEMENTS
 from committee.run.open import CascadeLike, LoadedCascade, open_cascade, what_is
-from committee.scale.cluster import connect
 from committee.scale.search import over_shards
 from committee.segment.store import load_images
 from committee.selection.rules import AUTO
@@ -70,13 +69,13 @@ def open_split(
 
 
 @contextmanager
-def counted_on(on: str | None, address: str | None) -> Iterator[Runs[Any] | None]:
+def counted_on(on: str | None, address: str | None, as_json: bool) -> Iterator[Runs[Any] | None]:
     """Join the engine that counts samples, and give what maps over shards there; None without."""
     check_on(on, address=address is not None)
     if on is None:
         yield None
         return
-    with connect(address) as cluster:
+    with joined(address, as_json) as cluster:
         yield over_shards(cluster)
 
 

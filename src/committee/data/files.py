@@ -101,10 +101,10 @@ class FilesDataset:
 
     def stamp(self, rows: Array) -> str:
         """See :func:`committee.data.open.stamp_of`."""
-        root, ids = self._root, self.samples.ids
+        ids = self.samples.ids
 
         def stats(some: Array) -> list[tuple[int, int]]:
-            return [stat_of(root / ids[row]) for row in some.tolist()]
+            return [stat_of(os.path.join(self._root, ids[row])) for row in some.tolist()]  # noqa: PTH118
 
         return stamped(each for _, some in map_ahead(stats, blocks(rows), 8) for each in some)
 
