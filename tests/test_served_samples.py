@@ -56,11 +56,11 @@ def turned() -> bytes:
     return file("JPEG", exif=exif)
 
 
-def with_chunk(name: bytes, data: bytes, png: bytes) -> bytes:
-    """A PNG file with one more chunk after its header."""
+def with_chunk(name: bytes, data: bytes, png: bytes, times: int = 1) -> bytes:
+    """A PNG file with one more chunk after its header, or several."""
     body = name + data
     chunk = struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
-    return png[:33] + chunk + png[33:]
+    return png[:33] + chunk * times + png[33:]
 
 
 def scanned(scans: int) -> bytes:
@@ -114,6 +114,20 @@ def test_images_come_as_bytes_as_base64_and_as_arrays() -> None:
     np.testing.assert_array_equal(grey.samples, plain[None, ..., 0])
 
 
+PARTS = 2**15
+FLOODS = [
+    *(
+        file("JPEG")[:2] + part * (PARTS // count) + file("JPEG")[2:]
+        for part, count in (
+            (b"\xff", 1),
+            (b"\xff\x00", 2),
+            (b"\xff\xe5\x00\x02", 1),
+            (b"\xff\xd0", 1),
+        )
+    ),
+    with_chunk(b"aaCd", b"", file("PNG"), PARTS),
+    file("PNG")[:-12] + with_chunk(b"aaCd", b"", b"", PARTS) + file("PNG")[-12:],
+]
 BROKEN = [
     (b"", "no JPEG or PNG image"),
     (b"\xff\xd8\xff", "no JPEG or PNG image"),
@@ -125,6 +139,7 @@ BROKEN = [
     (file("PNG")[:-40], "broken image"),
     (file("PNG", 101, 100), "has 100 x 101 pixels; 10,000 may be sent"),
     (scanned(65), "has 65 scans; 64 may be sent"),
+    *((flood, "has too many chunks, markers or bytes between them") for flood in FLOODS),
     (sized(2**31 - 1, 2**31 - 1), "make it smaller"),
     (sized(10_001, 10_000), "make it smaller"),
     (sized(3000, 3000), "has 3,000 x 3,000 pixels"),
