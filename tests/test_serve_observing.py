@@ -331,6 +331,11 @@ def test_an_alarm_that_no_webhook_took_is_sent_after_a_restart(cascade, tmp_path
     unsent.rename(tmp_path / "new.json.unsent")
     notes = observed(cascade, noise, AlarmSettings(webhook=address, state=tmp_path / "new.json"))
     assert "cannot be read" in notes[0]
+    # Of one that cannot be written nobody says that it keeps them.
+    (tmp_path / "full.json.unsent").mkdir()
+    nowhere = f"http://127.0.0.1:{port}/"
+    full = AlarmSettings(state=tmp_path / "full.json", webhook=nowhere)
+    assert "could not be written" in observed(cascade, noise, full)[-1]
 
 
 def test_only_addresses_of_http_are_taken():

@@ -77,6 +77,8 @@ class Edge:
             with traced(self._serving, scope["method"], scope["path"], headers, about):
                 if problem := self._problem(scope["path"], headers):
                     await _refuse(sent, 401, f"{problem}: Authorization: Bearer TOKEN")
+                elif [name for name, _ in scope["headers"]].count(b"host") > 1:
+                    await _refuse(sent, 400, "Host: stands twice; send it once")
                 elif not self._is_meant(headers.get("host", "")):
                     await _refuse(sent, 421, _ELSEWHERE)
                 else:

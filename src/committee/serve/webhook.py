@@ -40,6 +40,7 @@ class Webhook:
     ) -> None:
         self._address, self._file, self._failed, self._note = address, file, failed, note
         self._unsent: list[Mapping[str, Any]] = []
+        self._kept = True  # the file has what was not taken
         self._sending: set[asyncio.Task[None]] = set()
         self._ending = asyncio.Event()
 
@@ -74,7 +75,9 @@ class Webhook:
                 task.cancel()
         if self._unsent:
             kept = "Name --alarm-state to keep such alarms over a restart"
-            if self._file is not None:
+            if self._file is not None and not self._kept:
+                kept = f"{self._file} could not be written, so the next start sends not all of them"
+            elif self._file is not None:
                 kept = f"{self._file} keeps them, and the next start sends them"
             self._note(f"the webhook did not take {counted(len(self._unsent), 'alarm')}. {kept}")
 
@@ -102,11 +105,13 @@ class Webhook:
         """Write what was not taken into the file."""
         if self._file is None:
             return
+        self._kept = False
         try:
             if self._unsent:
                 write_text(self._file, written_json(self._unsent) + "\n")
             else:
                 self._file.unlink(missing_ok=True)
+            self._kept = True
         except OSError as error:
             self._note(f"{self._file}: alarms cannot be kept ({error.strerror})")
 
