@@ -6,6 +6,8 @@ import shutil
 import struct
 import wave
 from pathlib import Path
+from socketserver import TCPServer
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -293,6 +295,17 @@ def test_an_ending_may_lie(tmp_path: Path) -> None:
 
 
 def _sound(path: Path) -> None:
+    import av
+
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("aac", rate=8000)
+        silence = np.zeros((1, 1024), np.float32)
+        frame = av.AudioFrame.from_ndarray(silence, "fltp", "mono")
+        frame.sample_rate = 8000
+        file.mux([*stream.encode(frame), *stream.encode(None)])
+
+
+def _bare_sound(path: Path) -> None:
     with wave.open(str(path.with_suffix(".wav")), "wb") as file:
         file.setparams((1, 2, 8000, 0, "NONE", ""))
         file.writeframes(b"\0\0" * 800)
@@ -308,6 +321,7 @@ BROKEN = {
     "empty.mp4": (lambda path: path.write_bytes(b""), "Invalid data found"),
     "text.mp4": (lambda path: path.write_text("no clip"), "Invalid data found"),
     "sound.mp4": (_sound, "has no video stream"),
+    "wav.mp4": (_bare_sound, "is of no form that clips have"),
     "half.mp4": (_halved, "Invalid data found"),
     "gone.mp4": (lambda path: path.symlink_to("nowhere"), "No such file or directory"),
 }
@@ -422,13 +436,31 @@ def test_folders_and_tables_of_clips(tmp_path: Path) -> None:
         open_data(tmp_path / "a.npz", models=SPECS)
 
 
-@pytest.mark.parametrize(
-    "line", [r"ffconcat version 1.0\nfile a.ts\n", r"#EXTM3U\n#EXTINF:1,\na.ts\n"]
-)
-def test_lists_of_other_files_are_no_clips(tmp_path: Path, line: str) -> None:
+LISTS = {
+    "ffconcat": "ffconcat version 1.0\nfile {}\n",
+    "hls": "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{}\n#EXT-X-ENDLIST\n",
+    "dash": """<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static"
+        mediaPresentationDuration="PT1S" profiles="urn:mpeg:dash:profile:isoff-on-demand:2011">
+        <Period><AdaptationSet mimeType="video/mp4"><Representation id="1" bandwidth="1000">
+        <BaseURL>{}</BaseURL></Representation></AdaptationSet></Period></MPD>""",
+}
+
+
+@pytest.mark.parametrize("form", LISTS)
+def test_lists_open_neither_files_nor_addresses(tmp_path: Path, form: str) -> None:
     write_clip(tmp_path / "a.ts", numbered(12), codec="libx264")
     assert read_clip(tmp_path / "a.ts", [recipe()])
-    for name in ("list.mp4", "list.ts"):
-        (tmp_path / name).write_text(line)
-        with pytest.raises((DataError, OSError, ValueError)):
-            read_clip(tmp_path / name, [recipe()])
+    connected = []
+    with TCPServer(("127.0.0.1", 0), lambda *_: connected.append(1)) as server:  # type: ignore[arg-type, return-value]
+        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_address[1]}/a.ts"
+        for place in ("a.ts", "missing.ts", address):
+            (tmp_path / "list.mp4").write_text(LISTS[form].format(place))
+            # Some ffmpegs know no DASH, or know a playlist by its ending alone.
+            with pytest.raises((DataError, ValueError)) as caught:
+                read_clip(tmp_path / "list.mp4", [recipe()])
+            assert isinstance(caught.value, DataError) or "Invalid data" in str(caught.value)
+            # Known by its form, whether or not what it names is there.
+            assert form != "ffconcat" or "no form that clips have" in str(caught.value)
+        server.shutdown()
+    assert not connected

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from errno import EINVAL
 from fractions import Fraction
 from itertools import chain, pairwise
 from pathlib import Path
@@ -42,8 +43,9 @@ CLIP_ENDINGS = frozenset(
 _TIMED_CONTAINERS = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "flv"})
 # Codecs whose packets are one shown frame each: no half images, no hidden frames.
 _WHOLE_PACKETS = frozenset({"h264", "hevc", "vp9", "av1", "mjpeg", "prores"})
-# Formats that are lists of other files, which the user did not name.
-_LISTS = frozenset({"concat", "hls", "dash", "image2", "image2pipe", "imf", "sdp", "rtsp"})
+# What a file with one of those endings may be. ffmpeg knows more formats, and some are lists of
+# other files and addresses, which it opens before it says what the format is.
+_FORMATS = "mov,matroska,flv,live_flv,avi,asf,mpeg,mpegts,mpegvideo,m4v,h264,hevc,ogg,gif"
 # How far a display matrix may be from a right angle: about a degree.
 _SKEW = 0.02
 
@@ -315,14 +317,16 @@ def _decoded_from(file: InputContainer, stream: VideoStream) -> Iterator[VideoFr
 
 def _opened(path: Path) -> InputContainer:
     """Open a clip; titles and names in it may be of any encoding."""
-    # Some formats are lists of other files; clips need no file but their own. As options of the
-    # streams too, these words crash PyAV before 17.1.
-    container: InputContainer = _import_av().open(
-        str(path), metadata_errors="replace", container_options={"protocol_whitelist": "file"}
-    )
-    if _LISTS & set(container.format.name.split(",")):
-        container.close()
-        raise DataError("a list of other files, no clip")
+    # Not options of the streams too: they crash PyAV before 17.1.
+    limits = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
+    try:
+        container: InputContainer = _import_av().open(
+            str(path), metadata_errors="replace", container_options=limits
+        )
+    except ValueError as error:
+        if getattr(error, "errno", None) == EINVAL:
+            raise DataError("is of no form that clips have, or is damaged") from None
+        raise
     return container
 
 
