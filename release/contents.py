@@ -2,8 +2,8 @@
 
     python release/contents.py dist/*
 
-Every wheel must have the files of the package and one compiled part: no tests, no objects, no local
-builds. So a wheel that was made of an sdist is the one that the source tree makes.
+Every wheel must have the files of the package, byte by byte, and one compiled part: no tests, no
+objects, no local builds. So a wheel made of an sdist is the one that the source tree makes.
 """
 
 import sys
@@ -48,6 +48,10 @@ def wrong_in_wheel(path: Path, expected: set[str]) -> list[str]:
     files, compiled = files_of_wheel(path)
     wrong = [f"lacks {name}" for name in sorted(expected - files)]
     wrong += [f"has {name}" for name in sorted(files - expected)]
+    with zipfile.ZipFile(path) as archive:
+        for name in sorted(files & expected):
+            if archive.read(name) != (ROOT / "src" / name).read_bytes():
+                wrong.append(f"has another {name}")
     wanted = 0 if path.name.endswith("-none-any.whl") else 1
     if len(compiled) != wanted:
         wrong.append(f"has {len(compiled)} compiled parts instead of {wanted}: {compiled}")

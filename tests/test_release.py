@@ -92,10 +92,14 @@ def test_only_the_job_that_publishes_may_sign_and_it_has_no_password() -> None:
     assert "secrets." not in (WORKFLOWS / "release.yml").read_text(encoding="utf-8")
 
 
+PART = "committee/__init__.py"
+
+
 def write_wheel(path: Path, names: set[str]) -> Path:
     with zipfile.ZipFile(path, "w") as archive:
         for name in names:
-            archive.writestr(name, "")
+            source = ROOT / "src" / name
+            archive.writestr(name, source.read_bytes() if source.is_file() else b"")
     return path
 
 
@@ -104,15 +108,21 @@ def test_what_a_wheel_lacks_or_has_beside_the_package_is_named(tmp_path: Path) -
     assert {"committee/py.typed", "committee_command/__init__.py"} <= files
     native, information = "committee/_native.abi3.so", "committee-1.dist-info/RECORD"
     good = write_wheel(tmp_path / "a-cp312-abi3-any.whl", files | {native, information})
-    assert CONTENTS["wrong_in"](good) == []
+    assert CONTENTS["wrong_in_wheel"](good, files) == []
     plain = write_wheel(tmp_path / "a-py3-none-any.whl", files)
-    assert CONTENTS["wrong_in"](plain) == []
+    assert CONTENTS["wrong_in_wheel"](plain, files) == []
     changed = files - {"committee/py.typed"} | {"tests/test_pool.py", "committee/kernels.o"}
     bad = write_wheel(tmp_path / "b-cp312-abi3-any.whl", changed)
-    assert CONTENTS["wrong_in"](bad) == [
+    assert CONTENTS["wrong_in_wheel"](bad, files) == [
         "lacks committee/py.typed", "has committee/kernels.o", "has tests/test_pool.py",
         "has 0 compiled parts instead of 1: []",
     ]  # fmt: skip
+    with zipfile.ZipFile(
+        write_wheel(tmp_path / "c-py3-none-any.whl", files - {PART}), "a"
+    ) as wheel:
+        wheel.writestr(PART, "changed = True")
+    changed_one = CONTENTS["wrong_in_wheel"](tmp_path / "c-py3-none-any.whl", files)
+    assert changed_one == [f"has another {PART}"]
 
 
 def test_what_an_sdist_lacks_or_has_beside_the_sources_is_named(tmp_path: Path) -> None:
