@@ -8,7 +8,7 @@ import io
 import json
 import threading
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -292,6 +292,36 @@ def test_a_webhook_that_fails_hurts_nobody(cascade, monkeypatch, path):
         observed(cascade, work, AlarmSettings(webhook=f"http://127.0.0.1:{port}{path or '/'}"))
         # A redirect is not followed.
         assert all(each["alarm"] for each in hook.got)
+
+
+def test_a_webhook_that_answers_by_drops_has_not_taken_an_alarm(monkeypatch):
+    monkeypatch.setattr("committee.serve.webhook._PATIENCE", 0.1)
+    monkeypatch.setattr("committee.serve.webhook._PAUSES", (0.0,))
+    failed, closed, notes = asyncio.Event(), asyncio.Event(), []
+
+    async def drop(_, writer) -> None:
+        with suppress(ConnectionError):
+            while not failed.is_set():
+                writer.write(b"H")
+                await asyncio.sleep(0.01)
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+        closed.set()
+
+    async def run() -> None:
+        async with await asyncio.start_server(drop, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            sender = webhook_module.Webhook(
+                f"http://127.0.0.1:{port}/", None, failed.set, notes.append
+            )
+            sender.send({})
+            await failed.wait()
+            await sender.close()
+            await closed.wait()
+
+    asyncio.run(run())
+    assert "the webhook did not take an alarm: no answer within 0.1 s" in notes
 
 
 def test_an_alarm_that_no_webhook_took_is_sent_after_a_restart(cascade, tmp_path):

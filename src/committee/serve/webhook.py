@@ -7,6 +7,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -89,11 +90,13 @@ class Webhook:
                 await asyncio.wait_for(self._ending.wait(), pause)
             try:
                 # One that answers by drops holds no thread that the end would wait for.
-                await in_daemon("webhook", post, self._address, body, _PATIENCE)
+                async with asyncio.timeout(_PATIENCE):
+                    await in_daemon("webhook", post, self._address, body, _PATIENCE)
             except (OSError, ValueError) as error:
+                why = str(error) or f"no answer within {_PATIENCE:g} s"
                 if not problem:
-                    self._note(f"the webhook has not taken an alarm yet: {error}")
-                problem = str(error)
+                    self._note(f"the webhook has not taken an alarm yet: {why}")
+                problem = why
             else:
                 self._unsent.remove(data)
                 self._keep()
@@ -137,3 +140,5 @@ def post(address: str, body: bytes, seconds: float) -> None:
     except urllib.error.HTTPError as error:
         error.close()  # it holds the connection
         raise
+    except HTTPException as error:
+        raise OSError(f"no answer of HTTP: {type(error).__name__}") from error
