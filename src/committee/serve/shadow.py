@@ -7,7 +7,9 @@ samples whose labels are worth most.
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import os
 import random
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -149,8 +151,7 @@ class Shadow(Observer):
                 folder.mkdir(parents=True, exist_ok=True)
                 rows.insert(0, ("id", "cascade", "reference", "label"))
             _save(sample, folder / name)
-            with file.open("a", encoding="utf-8", newline="") as opened:
-                opened.write(csv_text(rows))
+            _append(file, csv_text(rows))
         except OSError as error:
             self._written = _WRITTEN
             self._note(f"{folder}: disagreements are no longer written ({error.strerror})")
@@ -219,6 +220,16 @@ def _text(now: AgreementNow) -> str:
         f"the promise is {now.promise}: the reference decides {now.flips:,} of {now.samples:,} "
         f"samples otherwise, so {now.low:.2%} to {now.high:.2%} of all"
     )
+
+
+def _append(file: Path, text: str) -> None:
+    """Write text at the end of a file: all of it, or nothing on a disk that is full."""
+    data = text.encode()
+    with file.open("ab", buffering=0) as opened:
+        before = opened.tell()
+        if opened.write(data) != len(data):
+            opened.truncate(before)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _save(sample: Any, path: Path) -> None:
