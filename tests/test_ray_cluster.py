@@ -8,6 +8,8 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -121,6 +123,23 @@ def test_ray_writes_nothing_among_results(capsys: pytest.CaptureFixture[str]) ->
     assert capsys.readouterr() == ("", "")
     worker.print_to_stdstream({"lines": ["it died"], "pid": "raylet", "is_err": False}, False)
     assert "it died" in capsys.readouterr().out
+
+
+def test_a_ray_that_was_started_here_leaves_its_folder_only_after_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = SimpleNamespace(address_info={"session_dir": str(tmp_path / "session")})
+    fake = SimpleNamespace(init=lambda *_, **__: made, shutdown=lambda: None)
+    for where, error, stays in (
+        ("auto", "", True),
+        ("local", "failed", True),
+        ("local", "", False),
+    ):
+        (tmp_path / "session").mkdir(exist_ok=True)
+        with suppress(ValueError), cluster._joined(fake, where):
+            if error:
+                raise ValueError(error)
+        assert (tmp_path / "session").exists() == stays
 
 
 class _Ray(ModuleType):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shutil
 import signal
 import socket
 import sys
@@ -90,11 +91,14 @@ def connect(address: str | None = None) -> Iterator[Cluster]:
 
 @contextmanager
 def _joined(ray: Any, where: str) -> Iterator[None]:
-    """Begin Ray, and end it in order: first what is computed, then Ray."""
+    """Begin Ray, and end it in order: first what is computed, then Ray, then what it has written.
+
+    After an error its logs stay.
+    """
     before, threads = signal.getsignal(signal.SIGTERM), threading.enumerate()
     with _muted():
         try:
-            _start(ray, where)
+            session = _start(ray, where)
             _at_sigterm(_stop)
             yield
         finally:
@@ -103,6 +107,8 @@ def _joined(ray: Any, where: str) -> Iterator[None]:
             finally:
                 ray.shutdown()
                 _at_sigterm(before)
+        if session:
+            shutil.rmtree(session, ignore_errors=True)
 
 
 def _at_sigterm(handler: Any) -> None:
@@ -146,14 +152,15 @@ def _ray() -> Any:
     return ray
 
 
-def _start(ray: Any, where: str) -> None:
+def _start(ray: Any, where: str) -> str:
+    """Join Ray or start it; return the folder of what was started here, empty if nothing was."""
     _check_reachable(where)
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if where == "local":
         options["include_dashboard"] = False
     try:
         with _silent():  # it writes of its log level there
-            _init(ray, where, options)
+            made = _init(ray, where, options)
     except SystemExit:  # what Ray makes of SIGTERM while it begins
         raise KeyboardInterrupt from None
     except Exception as error:
@@ -166,17 +173,18 @@ def _start(ray: Any, where: str) -> None:
         if where == "local":
             raise ClusterError(f"Ray cannot be started here: {_reason(error)}") from error
         raise ClusterError(f"Ray at {where}: {_reason(error)}. {_TOKEN}") from error
+    return str(made.address_info["session_dir"]) if where == "local" else ""
 
 
-def _init(ray: Any, where: str, options: dict[str, Any]) -> None:
+def _init(ray: Any, where: str, options: dict[str, Any]) -> Any:
     """Begin Ray; where a busy machine takes longer than Ray waits for it, begin once more."""
     try:
-        ray.init(where, **options)
+        return ray.init(where, **options)
     except Exception as error:
         if where != "local" or "timed out during startup" not in str(error):
             raise
         ray.shutdown()
-        ray.init(where, **options)
+        return ray.init(where, **options)
 
 
 @contextmanager
