@@ -101,7 +101,11 @@ def test_masks_with_a_palette_are_indices(tmp_path: Path, ending: str) -> None:
 def test_masks_of_16_bit_keep_their_numbers(tmp_path: Path, ending: str) -> None:
     values = TRUTH.astype(np.uint16)
     values[0] = 65535
-    Image.fromarray(values).save(folder_of(tmp_path, f"a{ending}"))
+    path = folder_of(tmp_path, f"a{ending}")
+    if ending == ".pgm":  # which old versions of Pillow only read
+        path.write_bytes(b"P5 %d %d 65535\n" % values.shape[::-1] + values.astype(">u2").tobytes())
+    else:
+        Image.fromarray(values).save(path)
     np.testing.assert_array_equal(read(tmp_path, ignore=65535), values)
 
 

@@ -198,8 +198,6 @@ def typed(where: str, data: Any, kind: Callable[..., T], *, whole: bool = False)
         if isinstance(error.__cause__, CommitteeError):
             raise error.__cause__ from None
         raise UnreadableError(f"{where}: {_worded(str(error), data)}") from None
-    except OverflowError:  # of old versions of msgspec
-        raise UnreadableError(f"{where}: a number is too large") from None
 
 
 @cache

@@ -65,14 +65,20 @@ def shared(one: Samples, two: Samples) -> Shared:
     """
     if one.content is not None and two.content is not None:
         mine, others = one.content[:: one.parts], two.content[:: two.parts]
-        first = np.isin(mine, others) & (mine != 0)
-        second = np.isin(others, mine) & (others != 0)
+        first = _isin(mine, others) & (mine != 0)
+        second = _isin(others, mine) & (others != 0)
     elif one.has_counting_ids or two.has_counting_ids:
         return Shared(one, two, _NONE, _NONE)
     else:
         names = _whole_names(one), _whole_names(two)
         first, second = _among(*names), _among(*names[::-1])
     return Shared(one, two, np.flatnonzero(first), np.flatnonzero(second))
+
+
+def _isin(digests: Array, among: Array) -> Array:
+    """Return which digests are among others. By sorting: a table overflows on NumPy 1."""
+    found: Array = np.isin(digests, among, kind="sort")
+    return found
 
 
 def places(known: Samples, given: Samples) -> Array:
@@ -112,7 +118,7 @@ def same_rows(one: Array, two: Array) -> tuple[Array, Array]:
     by_chance = 2 * (_repeated(one) + _repeated(two)) + 1
     if len(both) < max(_FEW, min(by_chance, min(len(one), len(two)) / 2) + 0.5):
         return _NONE, _NONE
-    return np.flatnonzero(np.isin(one, both)), np.flatnonzero(np.isin(two, both))
+    return np.flatnonzero(_isin(one, both)), np.flatnonzero(_isin(two, both))
 
 
 def content_copies(samples: Samples) -> str:
