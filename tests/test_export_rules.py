@@ -135,6 +135,7 @@ WAYS = {
     "graph in float32": by_graph("any", "float32"),
     "module": by_module,
 }
+GRAPHS = [way for way in WAYS if way.startswith("graph")]
 
 
 def halving(
@@ -169,6 +170,9 @@ def promised_by_rule(tmp_path_factory: pytest.TempPathFactory) -> list[Promised]
 @pytest.mark.parametrize("way", WAYS)
 def test_every_rule_is_that_of_the_library(way: str, promised_by_rule: list[Promised]) -> None:
     for number, (cascade, images, promised, folder) in enumerate(promised_by_rule):
+        # Graphs share what writes a rule: each form has a third of the rules without calibrations.
+        if way in GRAPHS and not RULES[number][3] and GRAPHS.index(way) != number % len(GRAPHS):
+            continue
         assert min(np.bincount(promised.stage, minlength=3)) >= 10
         found = WAYS[way](cascade, images, folder)
         assert flips(found, promised) == 0, RULES[number]
