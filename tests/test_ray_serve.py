@@ -79,7 +79,7 @@ def test_decisions_are_those_of_the_runner_and_counts_are_sums(
 
         def ask(image: Any) -> tuple[int, int]:
             body = {"inputs": [tensor(image[None])]}
-            found = httpx.post(f"{server.address}{INFER}", json=body, timeout=60).json()["outputs"]
+            found = client.post(INFER, json=body).json()["outputs"]
             outputs = {each["name"]: each["data"][0] for each in found}
             return outputs["class"], outputs["stage"]
 
@@ -116,6 +116,7 @@ def test_a_new_cascade_replaces_the_servers_without_a_lost_request(
                 is_good = found.status_code == 200
                 told = found.json()["model_version"] if is_good else found.text
                 answers.append((found.status_code, told))
+                time.sleep(0.05)  # the processors are for the servers that start
 
     threads = [threading.Thread(target=ask) for _ in range(3)]
     for each in threads:
