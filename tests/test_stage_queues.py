@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from committee import Cascade
+from committee.errors import CascadeError
 from committee.rule import scores
 from committee.rule.flow import decide, drive
 from committee.rule.outputs import Outputs
@@ -170,3 +171,14 @@ def test_without_going_on_what_cannot_be_scored_is_raised(rule: Cascade) -> None
     queues.add(numbered(0, 2))
     with pytest.raises(ZeroDivisionError):
         queues.decide(queues.take(0, 2), {"a": outputs([[8, 0], [0, 1]])})
+
+
+def test_the_kinds_that_score_first_imply_the_combination_of_all_stages() -> None:
+    rule = Cascade.of([["a"], ["b"]], [0.5])
+    logits = Outputs("logits", np.random.default_rng(0).normal(size=(20, 3)))
+    mixed = {"a": logits, "b": Outputs("probabilities", np.full((20, 3), 1 / 3))}
+    with pytest.raises(CascadeError, match="gives probabilities, not logits") as whole:
+        drive(decide(rule, 20), lambda asked: {n: mixed[n].rows(asked.rows) for n in asked.models})
+    with pytest.raises(CascadeError) as late:
+        Decider(rule)(1, mixed, 20)
+    assert str(late.value) == str(whole.value)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
 
 from committee.arrays import Array
 from committee.rule.agreement import combine_and_score
-from committee.rule.calibration import Calibration
+from committee.rule.calibration import Calibration, made_kinds
+from committee.rule.combinations import usual_combine
 from committee.rule.flow import Answers, Decisions, Rule, Scoring, decide
 
 
@@ -50,6 +52,10 @@ class Decider:
     def __init__(self, rule: Rule, keep_values: bool = False) -> None:
         self._rules = [_Late.of(rule, stage) for stage in range(len(rule.stages))]
         self._keep_values = keep_values
+        # Where no combination is named, those that ran before the first scores imply it.
+        ran = accumulate(each.models for each in rule.stages)
+        scored = zip(ran, rule.stages, strict=True)
+        self._first = next(models for models, each in scored if each.threshold != math.inf)
 
     def __call__(
         self, stage: int, outputs: Answers, count: int, scoring: Scoring = combine_and_score
@@ -64,7 +70,11 @@ class Decider:
         """
         if not count:
             return None, np.empty(0, np.int64)
-        flow = decide(self._rules[stage], count, keep_values=self._keep_values, scoring=scoring)
+        rule = self._rules[stage]
+        if rule.combine is None and outputs.keys() >= {*self._first}:
+            kinds = made_kinds({n: outputs[n].kind for n in self._first}, rule.calibrations)
+            rule = replace(rule, combine=usual_combine({*kinds.values()}))
+        flow = decide(rule, count, keep_values=self._keep_values, scoring=scoring)
         request = next(flow)
         try:
             while request.stage <= stage:
