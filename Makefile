@@ -43,13 +43,13 @@ test:
 	PYTHONDONTWRITEBYTECODE= $(MAKE) --no-print-directory -j 2 test-but-ray test-beside
 
 # The tests on Ray have a process of their own beside the others, so that one which ends or hangs there harms no other;
-# Ray also waits more than it works. A test that takes too long is named and ends that process.
+# Ray also waits more than it works, and goes first when it works. What takes too long says where it is and ends.
 RAY_TESTS := $(wildcard tests/test_ray_*.py)
-RAY_PYTEST = $(if $(shell command -v timeout),timeout -k 10 $(1)) $(BIN)/python -m pytest \
+RAY_PYTEST = $(if $(shell command -v timeout),timeout -s ABRT -k 10 $(1)) $(BIN)/python -m pytest \
 	-o faulthandler_timeout=240 -o faulthandler_exit_on_timeout=true $(RAY_TESTS)
 
 test-but-ray:
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(addprefix --ignore=,$(RAY_TESTS))
+	nice -n 5 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(addprefix --ignore=,$(RAY_TESTS))
 
 # The report comes in one piece.
 test-beside:

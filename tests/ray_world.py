@@ -18,7 +18,8 @@ KILLS = pytest.mark.skipif(
 @contextmanager
 def nodes(count: int, cpus: int = 1, **settings: int) -> Iterator[Any]:
     """A cluster of so many nodes, none joined by this process, with settings of Ray's own."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    # Workers would let all other tests go before them, and wait for minutes.
+    os.environ.update({"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"})
     from ray.cluster_utils import Cluster
 
     node = {"num_cpus": cpus, "object_store_memory": 2**27, "include_dashboard": False}
