@@ -106,7 +106,8 @@ def test_what_cannot_be_read_is_one_line(
     assert reason in found[1]
 
 
-def test_clients_of_hugging_face_send_base64() -> None:
+@pytest.mark.parametrize("kind", ["application/json", ""])
+def test_clients_of_hugging_face_send_base64(kind: str) -> None:
     text = base64.b64encode(png()).decode()
     one = read(
         {
@@ -114,10 +115,10 @@ def test_clients_of_hugging_face_send_base64() -> None:
             "parameters": {"top_k": 2, "max_stage": 1},
             "options": {"wait_for_model": True},
         },
-        "application/json",
+        kind,
     )
     assert (one.several, one.samples.failed, one.top_k, one.max_stage) == (False, {}, 2, 1)
-    two = read({"inputs": [text, "/etc/passwd"]}, "application/json")
+    two = read({"inputs": [text, "/etc/passwd"]}, kind)
     assert (two.several, two.samples.rows) == (True, (0,))
 
 

@@ -136,6 +136,9 @@ def read_body(
         RequestError: If its type is not taken, or it is malformed.
     """
     kind = content_type.partition(";")[0].strip().lower()
+    # Old clients of Hugging Face name no type for an image in JSON; no image file begins so.
+    if not kind and body.startswith(b"{") and not reader.task.records:
+        kind = _JSON
     if kind == _FORM:
         files = files_of(body, content_type, reader.most_samples)
         return Upload(reader.files(files), len(files) > 1)
