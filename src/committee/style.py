@@ -89,8 +89,12 @@ SERIES = (
 def empty_figure(width: float = 7.2, height: float = 4.8) -> Figure:
     """Return a figure without axes, its size in inches."""
     with needing("The figure", "matplotlib", "report"):
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
-    return Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height), layout="constrained")
+    # This canvas keeps its renderer; others make one for each text that is measured.
+    FigureCanvasAgg(figure)
+    return figure
 
 
 def cost_axis(unit: str, typical: Sequence[float], conditions: str = "") -> tuple[float, str]:
