@@ -11,7 +11,7 @@ from committee.arrays import Array
 from committee.errors import UnknownNameError
 from committee.pool.identity import Shared, places, same_rows, shared
 from committee.pool.pool import Pool
-from committee.pool.pool_model import PoolModel
+from committee.pool.pool_model import summed_digests
 from committee.pool.samples import CountedSamples, fingerprint
 from committee.rule.outputs import Outputs
 
@@ -44,7 +44,7 @@ def sum_of(pool: Pool) -> Array:
     """
     each = pool.samples.numbers
     if each is None:
-        each = _digests_of(pool.models.values(), len(pool))
+        each = pool.digests
     return np.array([len(each), each.sum(), (each * each).sum()], np.uint64)
 
 
@@ -73,17 +73,9 @@ def shared_samples(pool: Pool, other: Pool) -> Shared:
     if len(found) and not _answers_differ(pool, other, names):
         return found
     found = replace(found, first=found.first[:0], second=found.second[:0])
-    each = (_digests_of((p.models[n] for n in names), len(p)) for p in (pool, other))
+    each = (summed_digests((p.models[n] for n in names), len(p)) for p in (pool, other))
     rows = same_rows(*each) if names else ()
     return Shared(pool.samples, other.samples, *rows) if rows else found
-
-
-def _digests_of(models: Iterable[PoolModel], samples: int) -> Array:
-    """Return a number for what some models answer to each sample, shape (N,), uint64."""
-    total: Array = np.zeros(samples, np.uint64)
-    for model in models:
-        total = total + model.digests
-    return total
 
 
 def _answers_differ(pool: Pool, other: Pool, names: Sequence[str]) -> bool:

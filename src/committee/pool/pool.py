@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike
 
+from committee.arrays import Array
 from committee.errors import CascadeError, MisalignedError, UnknownNameError
 from committee.pool.costs import SampleCost
 from committee.pool.from_arrays import checked_arrays, priced
@@ -18,7 +19,7 @@ from committee.pool.identity import content_copies
 from committee.pool.layout import Layout
 from committee.pool.metrics import TOP_1, Metric
 from committee.pool.outcomes import check_values, metric_of, refuse_outcomes
-from committee.pool.pool_model import PoolModel, copies_in
+from committee.pool.pool_model import PoolModel, copies_in, summed_digests
 from committee.pool.samples import Samples
 from committee.pool.table import Column, Table
 from committee.rule.calibration import Calibration
@@ -212,6 +213,11 @@ class Pool:
     def outputs(self) -> dict[str, Outputs]:
         """Outputs of each model, by name."""
         return {name: each.outputs for name, each in self.models.items()}
+
+    @cached_property
+    def digests(self) -> Array:
+        """A number for what all models answer to each sample, shape (N,), uint64."""
+        return summed_digests(self.models.values(), len(self))
 
     @cached_property
     def specs(self) -> dict[str, KnownModel]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -112,6 +112,14 @@ def _output_digests(name: str, outputs: Outputs) -> Array:
         weights = np.random.default_rng(seed).integers(1, 2**63, pairs.shape[1], np.uint64) | 1
         digests[start : start + _ROWS] = np.einsum("np,p->n", pairs, weights)
     return digests
+
+
+def summed_digests(models: Iterable[PoolModel], samples: int) -> Array:
+    """Return a number for what some models answer to each sample, shape (N,), uint64."""
+    total: Array = np.zeros(samples, np.uint64)
+    for model in models:
+        total = total + model.digests
+    return total
 
 
 def copies_in(samples: Samples, models: Collection[PoolModel]) -> str:
