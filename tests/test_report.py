@@ -73,6 +73,22 @@ def members(front, test):
     return Report(front, test).members
 
 
+@pytest.fixture(scope="module")
+def figure(front, test):
+    return front_figure(Report(front, test))
+
+
+@pytest.fixture(scope="module")
+def page(front, test):
+    return report(front, test)
+
+
+@pytest.fixture(scope="module")
+def alone(front):
+    """The page of the split that chose."""
+    return report(front, None)
+
+
 def report(front, test, **options):
     return page_of(Report(front, test), **options)
 
@@ -135,9 +151,9 @@ def test_a_target_out_of_reach_is_left_out(both):
 @pytest.mark.parametrize("kind", ["probabilities", "decisions"])
 def test_every_kind_of_outputs_is_reported(kind):
     val, judge = pools(kind=kind)
-    found = Report(cm.search(val, 2, grid=6, threads=1), judge).rows
-    assert (ENSEMBLE in [row.role for row in found]) == (kind != "decisions")
-    assert front_figure(Report(cm.search(val, 2, grid=6, threads=1), judge)) is not None
+    found = Report(cm.search(val, 2, grid=6, threads=1), judge)
+    assert (ENSEMBLE in [row.role for row in found.rows]) == (kind != "decisions")
+    assert front_figure(found) is not None
 
 
 def test_the_split_that_chose_cannot_judge(front):
@@ -194,14 +210,14 @@ def test_csv_without_a_judging_split_leaves_its_columns_empty(front):
 # Figure
 
 
-def test_svg_is_the_same_every_time(front, test):
-    first, second = (figure_svg(front_figure(Report(front, test))) for _ in range(2))
+def test_svg_is_the_same_every_time(front, test, figure):
+    first, second = (figure_svg(each) for each in (figure, front_figure(Report(front, test))))
     assert first == second
     assert "<dc:date>" not in first
 
 
-def test_save_figure_writes_png_and_svg(front, test, tmp_path):
-    png, svg = save_figure(front_figure(Report(front, test)), tmp_path / "front.v1")
+def test_save_figure_writes_png_and_svg(figure, tmp_path):
+    png, svg = save_figure(figure, tmp_path / "front.v1")
     assert png.name == "front.v1.png"
     assert png.read_bytes().startswith(b"\x89PNG")
     assert svg.read_text(encoding="utf-8").rstrip().endswith("</svg>")
@@ -214,8 +230,8 @@ def texts(figure):
     ]
 
 
-def test_figure_says_which_split_chose_and_which_judged(front, test, rows):
-    title, x, y, *labels = texts(front_figure(Report(front, test)))
+def test_figure_says_which_split_chose_and_which_judged(figure, rows):
+    title, x, y, *labels = texts(figure)
     assert title == "Chosen on val (1,000 samples), evaluated on test (1,000 samples)"
     assert x == "Average multiply-adds per sample (millions), log scale"
     assert y == "Top-1 accuracy on test (%)"
@@ -230,8 +246,8 @@ def test_figure_without_a_judging_split_says_so(front):
     assert "val, the split that chose" in y
 
 
-def test_figure_draws_what_the_judging_split_says(front, test, members):
-    lines = front_figure(Report(front, test)).axes[0].get_lines()
+def test_figure_draws_what_the_judging_split_says(figure, members):
+    lines = figure.axes[0].get_lines()
     line = next(line for line in lines if str(line.get_label()).startswith("Front"))
     assert line.get_ydata() == pytest.approx([100 * row.test.accuracy for row in members])
     assert line.get_xdata() == pytest.approx([row.test.average_cost / 1e6 for row in members])
@@ -261,7 +277,7 @@ def test_a_very_weak_model_does_not_crush_the_range():
     outputs = {"weak": weak} | {name: val.outputs[name].values for name in NAMES}
     costs = {"weak": 1e6} | val.costs.values("macs")
     pool = cm.Pool.from_arrays(val.samples.labels, outputs, kind="logits", costs=costs)
-    front = cm.search(pool, 2, grid=6, threads=1)
+    front = cm.search(pool, 1, threads=1)
     figure = front_figure(Report(front))
     assert figure.axes[0].get_ylim()[0] > 35
     assert any(text.startswith("▼ weak") for text in texts(figure))
@@ -278,23 +294,23 @@ def test_a_chosen_committee_is_in_the_range():
     assert figure.axes[0].get_ylim()[0] < 100 * cm.evaluate(weakest, judge).accuracy
 
 
-def test_the_legend_tells_of_what_the_figure_has(front, test, members):
-    (axes,) = front_figure(Report(front, test)).axes
+def test_the_legend_tells_of_what_the_figure_has(front, test, figure, page, members):
+    (axes,) = figure.axes
     lowest = min(100 * row.reported.accuracy for row in [*members, *Report(front, test).ensembles])
     assert lowest > axes.get_ylim()[0]
     assert BELOW not in axes.get_legend_handles_labels()[1]
-    assert BELOW.lower() not in visible(report(front, test)).lower()
-    assert "moved by the sliders" in report(front, test)
-    alone = cm.search(front.pool, 1, threads=1)
-    assert "moved by the sliders" not in report(alone, test)
+    assert BELOW.lower() not in visible(page).lower()
+    assert "moved by the sliders" in page
+    singles = cm.search(front.pool, 1, threads=1)
+    assert "moved by the sliders" not in report(singles, test)
 
 
-def test_a_match_names_the_split_on_which_it_matches(front, test):
-    labels = front_figure(Report(front, test)).axes[0].get_legend_handles_labels()[1]
+def test_a_match_names_the_split_on_which_it_matches(figure, page, alone):
+    labels = figure.axes[0].get_legend_handles_labels()[1]
     assert "Matches huge on val" in labels
-    assert "matches huge on val" in visible(report(front, test))
+    assert "matches huge on val" in visible(page)
     # Without a judging split all figures are of the one that chose.
-    assert "matches huge on" not in visible(report(front, None))
+    assert "matches huge on" not in visible(alone)
 
 
 @pytest.mark.parametrize("right", [1.1, 1.5, 2.2, 6, 11, 90, 900, 5e3, 2e6])
@@ -317,17 +333,16 @@ def test_names_are_no_mathematics():
 # Page
 
 
-def test_page_needs_nothing_from_outside(front, test):
-    text = report(front, test)
-    assert not re.search(r"""(src|href|action|data)\s*=\s*["']?\s*(https?:)?//""", text)
-    assert not re.search(r"<(link|img|iframe|object|embed|base)\b|@import|url\((?!#)", text)
-    assert "default-src 'none'" in html.unescape(text)
-    assert text.count("<!DOCTYPE") == 1
-    assert "<?xml" not in text
+def test_page_needs_nothing_from_outside(page):
+    assert not re.search(r"""(src|href|action|data)\s*=\s*["']?\s*(https?:)?//""", page)
+    assert not re.search(r"<(link|img|iframe|object|embed|base)\b|@import|url\((?!#)", page)
+    assert "default-src 'none'" in html.unescape(page)
+    assert page.count("<!DOCTYPE") == 1
+    assert "<?xml" not in page
 
 
-def test_page_holds_every_number_of_the_summary(front, test, rows):
-    seen = re.sub(r"\s+", " ", visible(report(front, test)))
+def test_page_holds_every_number_of_the_summary(page, rows):
+    seen = re.sub(r"\s+", " ", visible(page))
     for row in rows:
         for evaluation in (row.val, row.test):
             assert percent(evaluation.accuracy) in seen
@@ -347,18 +362,17 @@ def test_page_says_what_chose_what_judged_and_how(front, test):
         assert part in seen
 
 
-def test_page_without_a_judging_split_warns(front):
-    seen = visible(report(front, None))
+def test_page_without_a_judging_split_warns(front, alone):
+    seen = visible(alone)
     assert "There is no test split" in seen
     assert identity_of(front.pool, front.pool.names) in seen
 
 
-def test_page_holds_the_whole_front_and_folds_a_long_one(front, test, members):
-    text = report(front, test)
-    table = text[text.index('<table id="front"') :]
+def test_page_holds_the_whole_front_and_folds_a_long_one(front, test, page, members):
+    table = page[page.index('<table id="front"') :]
     table = table[: table.index("</table>")]
     assert table.count('<th scope="row">') == len(members) > 30
-    assert "<details>" in text
+    assert "<details>" in page
     # A short one stands on paper too.
     short = cm.search(front.pool.only(["huge"]))
     assert '<details class="prints">' in report(short, test.only(["huge"]))
