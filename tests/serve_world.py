@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from typing import Any
 
 from committee import Cascade
 from export_world import embedded
+from forks import Fork
 
 CHAIN = Cascade.of(["nano", "tiny", "small"], [0.9, 0.9])
 
@@ -23,7 +22,7 @@ CHAIN = Cascade.of(["nano", "tiny", "small"], [0.9, 0.9])
 class RunningServer:
     """What runs, where it answers, and what it wrote to standard error."""
 
-    process: subprocess.Popen[str]
+    process: Fork
     about: dict[str, Any]
     log: Path
 
@@ -57,32 +56,25 @@ class RunningServer:
 @contextmanager
 def serving(cascade: Path, *options: str, warnings: str = "error") -> Iterator[RunningServer]:
     """A server of a cascade, ready; it is stopped at the end, and must end well."""
-    log = cascade.with_name(f"{cascade.name}.log")
+    log, out = (cascade.with_name(f"{cascade.name}.{ending}") for ending in ("log", "out"))
+    log.write_text("")
+    out.unlink(missing_ok=True)
+    os.mkfifo(out)
     words = ["serve", str(cascade), "--port", "0", "--threads", "1", "--json", *options]
-    environment = {**os.environ, "PYTHONWARNINGS": warnings}
-    with (
-        log.open("w") as errors,
-        subprocess.Popen(
-            [sys.executable, "-m", "committee", *words],
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-            env=environment,
-        ) as process,
-    ):
-        try:
-            assert process.stdout is not None
-            text = ""
+    process = Fork(words, out, log, PYTHONWARNINGS=warnings)
+    try:
+        text = ""
+        with out.open() as told:
             while not text.rstrip().endswith("}"):
-                line = process.stdout.readline()
+                line = told.readline()
                 assert line, f"it ended: {log.read_text()}"
                 text += line
             yield RunningServer(process, json.loads(text), log)
             process.send_signal(signal.SIGTERM)
             assert process.wait(60) == 0, log.read_text()
-        finally:
-            if process.poll() is None:
-                process.kill()
+    finally:
+        if process.poll() is None:
+            process.kill()
 
 
 def chain_file(folder: Path, cascade: Cascade = CHAIN) -> Path:
