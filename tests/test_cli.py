@@ -8,6 +8,7 @@ import math
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,22 @@ from PIL import Image
 
 from committee import Cascade, CommitteeError, Pool, __version__
 from committee.cli import COMMANDS, main
+from committee.cli.output import print_json
 from committee.models.pool_file import read_pool_file
 from committee.predict import predict
 from small_world import code_of, dataset, files_of, unfinished, write_npz, write_pool
+
+
+def test_json_is_ascii_with_an_indent_and_without_infinities(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for given, shown in (
+        ({"a": (1, 1e-5, {}), "é\udcff\x1b": [[], 1e16]},) * 2,
+        ({"a": math.inf, "b": [-math.inf, math.nan, 0.5]}, {"a": None, "b": [None, None, 0.5]}),
+        (MappingProxyType({"a": 2**70}), {"a": 2**70}),
+    ):
+        print_json(given)
+        assert capsys.readouterr().out == json.dumps(shown, indent=2) + "\n"
 
 
 class World:

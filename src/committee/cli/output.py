@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol, TypeVar
 
+import msgspec
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -41,7 +42,15 @@ def print_json(data: Any) -> None:
 
     JSON has no infinity, so a bound that is none is null.
     """
-    sys.stdout.write(json.dumps(_finite(data), indent=2, allow_nan=False) + "\n")
+    try:
+        text = json.dumps(data, allow_nan=False)
+    except (TypeError, ValueError):
+        text = json.dumps(_finite(data), allow_nan=False)
+    try:
+        text = msgspec.json.format(text, indent=2)  # several times as fast as json's own
+    except msgspec.DecodeError:  # a name of a file that is no UTF-8
+        text = json.dumps(json.loads(text), indent=2)
+    sys.stdout.write(text + "\n")
 
 
 def _finite(data: Any) -> Any:
