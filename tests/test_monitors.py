@@ -171,7 +171,7 @@ def alarms(own: Monitors, samples: np.ndarray, seed: int = 0) -> dict[str, int |
 
 def test_false_alarms_are_rarer_than_alpha():
     # Certifying samples are drawn anew each time. benchmarks/alarms.py: 1,000 runs of 100,000.
-    runs, alpha = 150, 0.1
+    runs, alpha = 80, 0.1
     raised = 0
     for run in range(runs):
         own = monitors(1000, seed=run, alpha=alpha, tau=0.0)

@@ -357,7 +357,7 @@ def test_a_slow_client_is_not_waited_for(cascade: Path) -> None:
 def ask_without_end(link: socket.socket) -> None:
     """Ask for more answers than all buffers hold, and take none."""
     while True:
-        link.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 100)
+        link.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 100)
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux has it")

@@ -51,10 +51,10 @@ DASHBOARD = Path(__file__).parents[1] / "examples" / "serving" / "dashboard.json
 
 
 def made_cascade() -> Cascade:
-    """Two models of the embedded pool; what exits are expected was counted on 5,000 images."""
+    """Two models of the embedded pool; what exits are expected was counted on 2,000 images."""
     origin = Origin(unit="macs", target=RecordedTarget("small", ("small",)))
     cascade = replace(embedded(Cascade.of(["nano", "small"], [0.9])), origin=origin)
-    made = Runner(cascade, threads=1).decide(embedded_images("val").read(np.arange(5000)))
+    made = Runner(cascade, threads=1).decide(embedded_images("val").read(np.arange(2000)))
     expected = Expected.of(cascade.rule_fingerprint, "val", made.stage, made.score, 2)
     return replace(cascade, expected=expected)
 
@@ -556,9 +556,9 @@ def test_a_broken_promise_raises_an_alarm(cascade):
     certified = cascade.certified(own)
 
     async def work(server: Observed) -> None:
-        for start in range(0, 640, 128):
-            await server.infer(IMAGES[start : start + 128])
-            await until_decided(server, start + 128)
+        for start in range(0, 256, 64):
+            await server.infer(IMAGES[start : start + 64])
+            await until_decided(server, start + 64)
         found = await server.get("/alarms")
         assert found["alarm"]
         assert (found["shadow"]["promise"], found["shadow"]["alarm"]) == ("broken", True)
@@ -746,12 +746,12 @@ def test_disagreements_renew_or_break_a_promise(promise, samples, flips, outcome
 def test_bounds_of_agreement_hold_at_all_times():
     rng, missed = np.random.default_rng(0), 0
     looks = [20, 100, 400, 800]
-    for _ in range(60):
+    for _ in range(30):
         flips = (rng.random(looks[-1]) < 0.05).cumsum()
         found = [agreement_now(n, int(flips[n - 1]), None, level=0.8) for n in looks]
         missed += any(not each.low <= 0.05 <= each.high for each in found)
     # 0.2 is the bound; the looks are few.
-    assert missed <= 12
+    assert missed <= 6
 
 
 def test_records_are_written_as_json(tmp_path):

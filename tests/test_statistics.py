@@ -72,22 +72,13 @@ def same_tables(rule: PrefixSource, monkeypatch, grid: int = 7, threads: int = 1
 
 @needs_compiled
 @rules
-@settings(max_examples=6)
+@settings(max_examples=3)
 @given(data=st.data())
 def test_small_pools_full_of_ties(kind, combine, confidence, data):
-    pool = data.draw(pools(kind, max_samples=12))
+    raw, calibrated = (data.draw(each(kind, max_samples=12)) for each in (pools, calibrated_pools))
     with pytest.MonkeyPatch.context() as monkeypatch:
-        same_tables(prefixes_of(pool, confidence, combine), monkeypatch)
-
-
-@needs_compiled
-@rules
-@settings(max_examples=4)
-@given(data=st.data())
-def test_small_calibrated_pools_full_of_ties(kind, combine, confidence, data):
-    pool = data.draw(calibrated_pools(kind, max_samples=12))
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        same_tables(prefixes_of(pool, confidence, combine), monkeypatch)
+        for pool in (raw, calibrated):
+            same_tables(prefixes_of(pool, confidence, combine), monkeypatch)
 
 
 HARD = {
@@ -145,10 +136,16 @@ CALIBRATIONS = {
 
 
 @needs_compiled
-@pytest.mark.parametrize("confidence", CONFIDENCES)
-@pytest.mark.parametrize("combine", MEANS)
-@pytest.mark.parametrize("calibration", CALIBRATIONS)
-def test_hard_calibrated_pools(combine, confidence, calibration, monkeypatch):
+@pytest.mark.parametrize(
+    ("calibration", "combine", "confidence"),
+    # Every calibration with every confidence, and with every combination.
+    [
+        (calibration, MEANS[(i + j) % 3], confidence)
+        for i, calibration in enumerate(CALIBRATIONS)
+        for j, confidence in enumerate(CONFIDENCES)
+    ],
+)
+def test_hard_calibrated_pools(calibration, combine, confidence, monkeypatch):
     random = np.random.default_rng(3)
     outputs = {name: random.normal(size=(300, 37)).astype(np.float32) for name in "abcd"}
     pool = Pool.from_arrays(random.integers(0, 37, 300), outputs, kind="logits")
@@ -186,7 +183,7 @@ def test_a_registered_confidence_is_not_taken_for_a_built_in():
 
 
 @needs_compiled
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(st.sampled_from(RULES), st.data())
 def test_search_is_the_same_without_the_compiled_part(rule, data):
     kind, combine, confidence = rule
@@ -201,7 +198,7 @@ def test_search_is_the_same_without_the_compiled_part(rule, data):
         assert plainly(monkeypatch, members) == fast
 
 
-@settings(max_examples=100)
+@settings(max_examples=50)
 @given(st.sampled_from(RULES), st.data())
 def test_many_are_evaluated_as_each_by_itself(rule, data):
     kind, combine, confidence = rule

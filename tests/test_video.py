@@ -223,7 +223,7 @@ def test_from_files_to_results(
     assert ran["samples"] == 32
     assert [each["id"] for each in ran["broken"]] == ["rise/99.mp4"]
     assert ran["average_cost"] <= 30 * 1.5
-    profiled = told(f"profile pool.toml --calls 5 --seconds 1 {allowed}")
+    profiled = told(f"profile pool.toml --calls 5 --seconds 0.2 {allowed}")
     assert profiled["sighted"]["throughput"]["batch_size"] == VIDEO_CLASSIFICATION.batch_size
     assert "clip of" not in profiled["sighted"]["latency_ms"]["conditions"]
 
@@ -325,7 +325,7 @@ def test_video_sources_keep_the_contract(tmp_path: Path, source: str) -> None:
 
 
 def test_x3d_weighs_what_the_paper_says() -> None:
-    """Table 6 of Wang et al.: 6.2, 24.8 and 48.4 G multiply-adds x 30."""
+    """Table 6 of Wang et al.: 6.2 and 24.8 G multiply-adds x 30."""
     _torchvision_here()
     pytest.importorskip("pytorchvideo.models.x3d", reason="PyTorchVideo brings X3D")
     import torch
@@ -333,7 +333,7 @@ def test_x3d_weighs_what_the_paper_says() -> None:
     from committee.models.sources.pytorchvideo import PytorchvideoSource
     from committee.profile.macs import torch_macs
 
-    for name, paper in (("x3d_m", 6.2), ("x3d_l", 24.8), ("x3d_xl", 48.4)):
+    for name, paper in (("x3d_m", 6.2), ("x3d_l", 24.8)):
         asked = Preprocessing.from_json(PytorchvideoSource().published(name, None))
         spec = ModelSpec("m", f"pytorchvideo:{name}", asked, weights="random")
         with torch.device("meta"):
