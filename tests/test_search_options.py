@@ -1384,7 +1384,7 @@ def test_a_search_can_be_interrupted(call, part, done, plain, request):
                 if told[0] == part and int(told[1]) >= done:
                     break
             if done > 1:  # well within the round
-                time.sleep(0.2)
+                time.sleep(0.5)
             process.send_signal(signal.SIGINT)
             # Raises if it takes longer.
             out, error = process.communicate(timeout=3)
