@@ -33,8 +33,9 @@ _TREES = (
     "sklearn.tree._tree.Tree",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
 )
-# Types that hold numbers, and that skops does not list as harmless all the same.
-_HARMLESS = ("numpy.dtype",)
+# Types that hold data, and that skops does not list as harmless all the same. The second is a list
+# of columns in a column transformer of older versions of scikit-learn.
+_HARMLESS = ("numpy.dtype", "sklearn.compose._column_transformer._RemainderColsList")
 # What an estimator answers with, by kind of outputs.
 _METHODS = {"probabilities": "predict_proba", "logits": "decision_function"}
 
