@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import committee.files as files_module
 import record_world
 import small_world
 from committee.cli import command, main
@@ -328,6 +329,22 @@ def test_parts_are_written_when_their_last_sample_is_decided(where: str, tmp_pat
     assert Parts.begun(where, 25, 5, {"cascade": "b"}, overwrite=True).done() == {}
 
 
+def test_two_jobs_write_one_part_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts, sync = Parts.begun(str(tmp_path / "out"), 10, 10, {}), files_module.sync_file
+    table = pa.table({"a": range(10)})
+
+    def other_first(file: Any) -> None:
+        monkeypatch.setattr(files_module, "sync_file", sync)
+        parts.write(0, table)  # all of it, while the first has written and not yet renamed
+        sync(file)
+
+    monkeypatch.setattr(files_module, "sync_file", other_first)
+    parts.write(0, table)
+    (name,) = parts.done().values()
+    assert parts.read(name).equals(table)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [SETTINGS, name]
+
+
 def test_a_damaged_part_is_not_believed(tmp_path: Path) -> None:
     parts = Parts.begun(str(tmp_path / "out"), 20, 10, {})
     list(run_into_parts([decided_block(0, 20)], parts, columns_of))
@@ -396,7 +413,7 @@ def test_a_full_disk_and_unknown_places_are_one_line(
         Parts.begun(str(tmp_path / "file"), 1, 1, {})
     parts = Parts.begun(str(tmp_path / "out"), 4, 4, {})
 
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("committee.scale.parts.write_bytes", full)
@@ -443,6 +460,9 @@ def test_pools_go_by_work_and_leave_room(tmp_path: Path) -> None:
         pools_of((1.0, 1.0), Cluster("", 1, 8, 1), gpus=[1, 1])
     with pytest.raises(ClusterError, match=r"takes 16 CPUs, and the cluster has 8.*--cpus"):
         pools_of((1.0, 1.0), Cluster("", 1, 8, 1), cpus=[8, 8])
+    # A cluster whose head takes no work, before its first worker comes.
+    with pytest.raises(ClusterError, match=r"takes 2 CPUs, and the cluster has 0\..*add nodes"):
+        pools_of((1.0, 1.0), Cluster("there", 1, 0.0, 0.0))
 
 
 def test_the_share_that_reaches_a_stage_is_the_evaluated_one() -> None:

@@ -37,6 +37,7 @@ from committee.run.decision import Decision
 from committee.serve.alarms import Alarms
 from committee.serve.app import make_app
 from committee.serve.metrics import Metrics
+from committee.serve.observers import Observer, run_noted
 from committee.serve.observing import observers_of
 from committee.serve.reference import check_loadable, reference_rule
 from committee.serve.served import Serving
@@ -549,6 +550,27 @@ def test_shadow_runs_count_and_write_disagreements(cascade, tmp_path):
     assert written == {images[k].tobytes(): (names[own[k]], names[other[k]], "") for k in flips}
 
 
+def test_disagreements_on_images_of_one_channel_are_written(cascade, tmp_path):
+    async def work(server: Observed) -> None:
+        await server.infer(IMAGES[:100, ..., None])
+        await until_decided(server, 100)
+
+    assert observed(cascade, work, shadow=ShadowSettings(1.0, tmp_path)) == []
+    written = {np.asarray(Image.open(path)).tobytes() for path in tmp_path.glob("*.png")}
+    assert written
+    assert written <= {image.tobytes() for image in IMAGES[:100]}
+
+
+def test_an_observer_that_fails_says_so():
+    class Broken(Observer):
+        async def run(self) -> None:
+            raise ValueError("no place")
+
+    notes: list[str] = []
+    asyncio.run(run_noted(Broken(), notes.append))
+    assert notes == ["broken: has failed and looks at nothing any more: ValueError: no place"]
+
+
 def test_a_broken_promise_raises_an_alarm(cascade):
     own = replace(
         record("agreement", margin=0.001), reference_rule=reference_rule(cascade).rule_json()
@@ -755,7 +777,15 @@ def test_bounds_of_agreement_hold_at_all_times():
     assert missed <= 6
 
 
+def test_a_cmyk_image_is_written_as_one_that_png_holds(tmp_path):
+    _save(Image.new("CMYK", (4, 4)), tmp_path / "one", image=True)
+    with Image.open(tmp_path / "one.png") as image:
+        assert image.mode == "RGB"
+
+
 def test_records_are_written_as_json(tmp_path):
+    _save(np.ones(2, np.float32), tmp_path / "array")
+    assert json.loads((tmp_path / "array.json").read_text()) == [1, 1]
     _save({"text": "a", "bytes": b"\x01", "number": np.int64(3)}, tmp_path / "one")
     assert json.loads((tmp_path / "one.json").read_text()) == {
         "text": "a", "bytes": "01", "number": 3,

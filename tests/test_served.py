@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import subprocess
 import sys
 import threading
@@ -13,19 +14,23 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
+from PIL import Image
 
 from committee import Cascade, Runner
 from committee.errors import ModelError
 from committee.models.load import load_model
 from committee.models.pool_file import read_pool_file
 from committee.serve.app import make_app
+from committee.serve.calls import USUAL
 from committee.serve.samples import SampleReader
 from committee.serve.served import Serving, version_of
 from committee.serve.settings import Settings
+from committee.serve.stages import stages_of
 from record_world import POOL, write_pool
 from serve_world import chain_file
-from small_world import code_of
+from small_world import code_of, decisions_pool
 
 INFER = "/v2/models/cascade/infer"
 TEXTS = ["a good film", "a great film", "awful", "the film", "bad bad"]
@@ -117,6 +122,53 @@ def test_async_functions_are_models_too_and_calls_fail_alone(tmp_path: Path) -> 
     assert made["class"] == [1, -1, 1, -1]
     assert made["stage"] == [0, -1, 1, -1]
     assert "ConnectionError: no answer" in made["error"][1]
+
+
+def test_a_decision_without_an_answer_has_no_confidence_in_json(tmp_path: Path) -> None:
+    pool, code = decisions_pool(
+        tmp_path, "return np.zeros(len(batch), int), [-np.inf] * len(batch)"
+    )
+    models = {spec.name: spec for spec in pool.models}
+    cascade = replace(Cascade.of(["one", "two"], [0.7]), models=models)
+
+    async def ask(client: httpx.AsyncClient, _: Serving) -> list[Any]:
+        image = {"name": "images", "datatype": "UINT8", "shape": [1, 1, 1], "data": [0]}
+        file = io.BytesIO()
+        Image.new("L", (4, 4)).save(file, "PNG")
+        answers = [
+            await client.post("/classify", content=file.getvalue()),
+            await client.post(INFER, json={"inputs": [image], "outputs": [{"name": "confidence"}]}),
+        ]
+        return [each.json() for each in answers]
+
+    (label,), infer = asked(lambda: Runner(cascade, allow_code=code), ask)
+    assert label == {"label": "0", "score": None, "stage": 1, "confidence": None, "cost": 11.0}
+    assert infer["outputs"][0]["data"] == [None]
+
+
+def test_numbers_of_one_request_are_no_other_type_because_of_another(tmp_path: Path) -> None:
+    """A model that leaves the type open may halve whole numbers otherwise than others."""
+    code = """
+import numpy as np
+def small():
+    return lambda x: np.stack([0 * x[:, 0], x[:, 0] // 2 if x.dtype.kind == "i" else x[:, 0]], 1)
+def large():
+    return small()
+"""
+    runner = opened(tmp_path, POOL.replace('input = "text"', 'input = "x"'), code)
+    whole, others = np.array([[1], [7]]), np.array([[1.5]])
+    want = runner.decide([{"x": row} for row in whole])
+    stages = stages_of(runner)
+    for some in (others, whole):
+        stages.add([{"x": row} for row in some], USUAL, 0.0)
+    while any(waiting := [stages.waiting(stage) for stage in range(2)]):
+        batch = stages.take(int(np.argmax(waiting)), 9)
+        for exits in stages.give(batch, stages.run(batch), 0.0):
+            made = exits.decisions
+            assert made is not None
+            for number, score in zip(exits.numbers.tolist(), made.score, strict=True):
+                if number:
+                    assert (exits.stage, score) == (want.stage[number - 1], want.score[number - 1])
 
 
 def test_a_server_that_loads_lives_and_is_not_ready(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import replace
 from itertools import pairwise
@@ -226,6 +227,7 @@ def test_few_samples(world, capsys):
         ("a.jsonl", "{}\n", "holds no results"),
         ("a.jsonl", "[]\n", "holds no results"),
         ("a.jsonl", "x\n", "holds no results"),
+        ("a.jsonl", f'{{"stage": {"9" * 400}, "confidence": 1}}\n', "holds no results"),
         ("a.parquet", "x", "holds no results"),
         ("a.txt", "x", "results are .csv"),
     ],
@@ -236,3 +238,17 @@ def test_what_holds_no_results_is_refused(world, capsys, tmp_path, name, text, t
     error = capsys.readouterr().err
     assert told in error
     assert error.count("\n") == 1
+
+
+def test_a_damaged_part_is_named(world, capsys, tmp_path):
+    """A part has checksums; where a file has none, damage shows if it cannot be read."""
+    parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
+    table, sink = parquet.read_table(world / "good.parquet"), io.BytesIO()
+    parquet.write_table(
+        table.select(["stage", "confidence"]), sink, write_page_checksum=True, compression="none"
+    )
+    data = bytearray(sink.getvalue())
+    data[len(data) // 2] ^= 1
+    (path := tmp_path / "a.parquet").write_bytes(data)
+    assert main(["watch", str(world / "c.json"), str(path)]) == 2
+    assert f"{path}: holds no results" in capsys.readouterr().err

@@ -7,20 +7,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
+from uuid import uuid4
 
 from committee.errors import CommitteeError
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[IO[bytes]]:
+def whole_file(path: Path, alone: bool = True) -> Iterator[IO[bytes]]:
     """Open a temporary neighbour of a file for writing; it takes the file's name at the end.
 
     So no reader ever sees half a file. At the end the file and its name are on the disk, not only
     in its cache; after an error nothing is left.
+
+    Args:
+        path: The file.
+        alone: False if others may write it at the same time; then a process that is killed leaves
+            its neighbour, which no later one writes over.
     """
     with naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(path.name + ".tmp")
+        own = "" if alone else f".{uuid4().hex[:8]}"
+        temporary = path.with_name(f"{path.name}{own}.tmp")
         try:
             with temporary.open("wb") as file:
                 yield file
@@ -32,9 +39,9 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
         sync_folder(path.parent)
 
 
-def write_bytes(path: Path, data: bytes) -> Path:
+def write_bytes(path: Path, data: bytes, alone: bool = True) -> Path:
     """Write a file whole or not at all; see :func:`whole_file`."""
-    with whole_file(path) as file:
+    with whole_file(path, alone) as file:
         file.write(data)
     return path
 

@@ -132,9 +132,7 @@ def _values(records: Array | Sequence[Any], field: Field) -> Values:
         return _numbers(values, field.dtype)
     if isinstance(values, np.ndarray):
         return values
-    if values and all(isinstance(value, np.ndarray) for value in values):
-        return _stacked(values)
-    return values
+    return _stacked(values) if _has_arrays(values) else values
 
 
 def _selected(records: Sequence[Any], field: Field) -> list[Any]:
@@ -231,7 +229,24 @@ def _stacked(values: Sequence[Array]) -> Array:
     if len(shapes) > 1:
         text = ", ".join(map(str, sorted(shapes)[:5]))
         raise DataError(f"arrays of one column have different shapes ({text}); give lists instead")
+    _check_types(values)
     return np.stack(values)
+
+
+def _has_arrays(values: Sequence[Any]) -> bool:
+    """Return True if all values are arrays; refuse some among others, as :func:`_check_types`."""
+    found = sum(isinstance(value, np.ndarray) for value in values)
+    if 0 < found < len(values):
+        raise DataError("some values of one column are arrays, and others are not; give all alike")
+    return found > 0
+
+
+def _check_types(values: Sequence[Any]) -> None:
+    """Refuse arrays of different types: what a model sees of one would depend on its neighbours."""
+    types = {value.dtype for value in values}
+    if len(types) > 1:
+        text = listed(sorted(map(str, types)), 5)
+        raise DataError(f"arrays of one column have different types ({text}); give all one type")
 
 
 def _taken(part: Values, rows: slice | Array) -> Values:
@@ -241,7 +256,7 @@ def _taken(part: Values, rows: slice | Array) -> Values:
 
 
 def _joined(parts: Sequence[Values]) -> Values:
-    arrays = [part for part in parts if isinstance(part, np.ndarray)]
-    if len(arrays) == len(parts):
-        return np.concatenate(arrays)
+    if _has_arrays(parts):
+        _check_types(parts)
+        return np.concatenate(parts)
     return [value for part in parts for value in part]

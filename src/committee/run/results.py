@@ -185,7 +185,9 @@ def read_exits(path: Path, rule: str = "") -> Iterator[tuple[Array, Array]]:
             if rule:
                 _check_rules(path, {*rules} - {"", None, rule}, rule)
             yield _checked_exits(exits)
-    except (ValueError, TypeError, KeyError, IndexError, csv.Error) as error:
+    except (ValueError, TypeError, LookupError, ArithmeticError, OSError, csv.Error) as error:
+        if getattr(error, "errno", None):  # of the disk; Arrow raises others of damage
+            raise
         raise DataError(
             f"{path}: holds no results of committee run, with columns stage and confidence "
             f"({printable(first_line(error))})"
@@ -240,7 +242,7 @@ def _parquet_exits(path: Path) -> _Exits:
     require("Reading parquet", "parquet")
     import pyarrow.parquet
 
-    with pyarrow.parquet.ParquetFile(path) as file:
+    with pyarrow.parquet.ParquetFile(path, page_checksum_verification=True) as file:
         rule = [name for name in file.schema_arrow.names if name == "cascade"]
         for batch in file.iter_batches(_ROWS, columns=["stage", "confidence", *rule]):
             columns = [batch.column(name) for name in ("stage", "confidence")]

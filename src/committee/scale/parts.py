@@ -130,7 +130,7 @@ class Parts:
         if filesystem.type_name == "local":
             path = Path(root) / name
             with disk_errors(path, DataError):
-                write_bytes(path, bytes(data))
+                write_bytes(path, bytes(data), alone=False)  # two jobs may write one folder
             return
         # An object of a store is there when it is closed.
         with filesystem.open_output_stream(f"{root}/{name}") as file:

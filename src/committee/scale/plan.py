@@ -146,6 +146,8 @@ def pools_of(
 def _fitting(stages: int, cluster: Cluster) -> float:
     """Return the processors of an actor, at most one, so that one of each stage finds a node."""
     free = cluster.cpus / max(cluster.nodes, 1) * _SHARE
+    if not free:
+        return 1.0  # it has none yet
     for parts in range(1, stages + 1):
         each = min(1.0, free) / parts
         if cluster.nodes * int(free / each + 1e-9) >= stages:

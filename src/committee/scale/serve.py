@@ -22,7 +22,7 @@ from urllib.request import urlopen
 
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from committee.errors import CascadeError, ClusterError
@@ -34,6 +34,7 @@ from committee.scale.cluster import Cluster
 from committee.scale.watcher import Teller, Watcher
 from committee.serve.app import make_app
 from committee.serve.edge import Edge, log_line
+from committee.serve.json_response import JSONResponse
 from committee.serve.process import collect_less, file_state, listening_socket
 from committee.serve.served import Serving, version_of
 from committee.serve.settings import AlarmSettings, Settings

@@ -21,7 +21,7 @@ from committee.run.runner import Runner
 from committee.serve.alarms import Alarms, InOrder
 from committee.serve.exit_counts import ExitCounts
 from committee.serve.metrics import Metrics
-from committee.serve.observers import Observer
+from committee.serve.observers import Observer, run_noted
 from committee.serve.settings import AlarmSettings
 
 # Seconds between two reports of a replica, and after which one that is silent has ended.
@@ -67,7 +67,8 @@ class Watcher:
     async def serves(self, cascade: Cascade, unit: str, version: str) -> None:
         """Look at another cascade from now on, unless a replica has said so before."""
         if self._running is None:
-            self._running = asyncio.create_task(self._alarms.run())
+            alarms = run_noted(self._alarms, self._notes.append)
+            self._running = asyncio.create_task(alarms)
         if version == self._version:
             return
         served: Any = SimpleNamespace(cascade=cascade, unit=unit)  # all that they ask of a runner

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from committee.errors import CommitteeError, RequestError, UnknownNameError
@@ -19,6 +19,7 @@ from committee.serve.deadline import Deadline
 from committee.serve.edge import ARRIVED, BROKEN, HEADERS, Edge, Log
 from committee.serve.inference import LARGE, check_model, decided, in_thread, metadata_of
 from committee.serve.inference import infer as infer_body
+from committee.serve.json_response import JSONResponse
 from committee.serve.oip import EXTENSION, JSON_SIZE, write_response
 from committee.serve.openapi import openapi
 from committee.serve.page import about, page

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from committee.models.failures import reason_of
 from committee.models.inputs import RawSamples
 from committee.run.decision import Decision
 from committee.run.runner import Runner
@@ -73,3 +74,12 @@ class Observer:
             seconds: How long it took.
             samples: How many samples it had; 0 if they were not read.
         """
+
+
+async def run_noted(observer: Observer, note: Callable[[str], None]) -> None:
+    """Let an observer do what takes time; if that fails, say so: nothing else would show it."""
+    try:
+        await observer.run()
+    except Exception as error:
+        what = type(observer).__name__.lower()
+        note(f"{what}: has failed and looks at nothing any more: {reason_of(error)}")

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from committee.serve.alarms import Alarms
+from committee.serve.json_response import JSONResponse
 from committee.serve.metrics import Metrics
 from committee.serve.observers import Observer
 from committee.serve.served import Serving

@@ -25,6 +25,7 @@ from committee.serve.app import WHOLE, make_app, when_gone
 from committee.serve.daemon import PREFIX, leave
 from committee.serve.edge import Edge, Log, log_line
 from committee.serve.grpc import grpc_server
+from committee.serve.observers import run_noted
 from committee.serve.observing import observers_of
 from committee.serve.served import ServedCascade, Serving
 from committee.serve.settings import Observing, Settings
@@ -105,7 +106,7 @@ async def _serve(
     # Before anything is loaded: a signal without a handler would end the process.
     hangup = asyncio.Event()
     _on_hangup(hangup.set)
-    helpers = [asyncio.create_task(each.run()) for each in serving.observers]
+    helpers = [asyncio.create_task(run_noted(each, note)) for each in serving.observers]
     async with _grpc_address(serving, line) as grpc_address:
         running = asyncio.create_task(server.serve(sockets=[listening]))
         try:

@@ -16,10 +16,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from committee.certificates.agreement import AgreementNow, agreement_now
-from committee.models.inputs import RawSamples
+from committee.models.images import converted
+from committee.models.inputs import RawSamples, as_image
 from committee.reading import plain
 from committee.rule.certificate import CertificateRecord
 from committee.run.decision import Decision
@@ -128,7 +127,7 @@ class Shadow(Observer):
             watch.flips += flipped
             self._metrics.shadowed(1, int(flipped))
             if flipped:
-                await asyncio.to_thread(self._write, sample, made, found)
+                await asyncio.to_thread(self._write, watch, sample, made, found)
         now = watch.agreement
         if now.promise == "broken" and not watch.broken:
             watch.broken = True
@@ -137,7 +136,7 @@ class Shadow(Observer):
         elif now.promise != before:
             self._note(f"shadow: {_text(now)}")
 
-    def _write(self, sample: Any, made: Decision, found: Decision) -> None:
+    def _write(self, watch: _Watch, sample: Any, made: Decision, found: Decision) -> None:
         """Write a disagreement into the folder, with the sample."""
         folder = self._settings.folder
         if folder is None or self._written >= _WRITTEN:
@@ -150,11 +149,12 @@ class Shadow(Observer):
             if not file.exists():
                 folder.mkdir(parents=True, exist_ok=True)
                 rows.insert(0, ("id", "cascade", "reference", "label"))
-            _save(sample, folder / name)
+            _save(sample, folder / name, image=not watch.reference.task.records)
             _append(file, csv_text(rows))
-        except OSError as error:
+        except Exception as error:  # a sample may be anything
             self._written = _WRITTEN
-            self._note(f"{folder}: disagreements are no longer written ({error.strerror})")
+            why = getattr(error, "strerror", None) or first_line(error)
+            self._note(f"{folder}: disagreements are no longer written ({why})")
 
 
 class _Watch(Observer):
@@ -232,14 +232,12 @@ def _append(file: Path, text: str) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def _save(sample: Any, path: Path) -> None:
-    """Write a sample: an image as PNG, a record as JSON."""
-    if isinstance(sample, np.ndarray):
-        from PIL import Image
-
-        sample = Image.fromarray(sample)
-    if hasattr(sample, "save"):
-        sample.save(path.with_suffix(".png"), "PNG")
+def _save(sample: Any, path: Path, image: bool = False) -> None:
+    """Write a sample: an image as PNG, a record, which may be an array too, as JSON."""
+    if image:
+        found = as_image(sample)
+        found = converted(found, 3) if found.mode == "CMYK" else found  # which PNG lacks
+        found.save(path.with_suffix(".png"), "PNG")
     else:
         text = json.dumps(sample, ensure_ascii=False, default=_as_text)
         path.with_suffix(".json").write_text(text, encoding="utf-8")
