@@ -124,12 +124,15 @@ def test_async_functions_are_models_too_and_calls_fail_alone(tmp_path: Path) -> 
     assert "ConnectionError: no answer" in made["error"][1]
 
 
-def test_a_decision_without_an_answer_has_no_confidence_in_json(tmp_path: Path) -> None:
+@pytest.mark.parametrize("combine", ["last", "vote"])
+def test_a_decision_without_an_answer_has_no_confidence_in_json(
+    tmp_path: Path, combine: str
+) -> None:
     pool, code = decisions_pool(
         tmp_path, "return np.zeros(len(batch), int), [-np.inf] * len(batch)"
     )
     models = {spec.name: spec for spec in pool.models}
-    cascade = replace(Cascade.of(["one", "two"], [0.7]), models=models)
+    cascade = replace(Cascade.of(["one", "two"], [0.7], combine=combine), models=models)
 
     async def ask(client: httpx.AsyncClient, _: Serving) -> list[Any]:
         image = {"name": "images", "datatype": "UINT8", "shape": [1, 1, 1], "data": [0]}

@@ -160,10 +160,10 @@ def _shares(runner: Runner, values: Array) -> Array:
 def _kind(runner: Runner) -> Kind | None:
     """Return the kind of the combinations; None if they are no rows of numbers by class."""
     cascade = runner.cascade
-    if cascade.combine in ("mean_probabilities", "vote"):
-        return "probabilities"
     kinds = {name: spec.kind for name, spec in runner.specs.items()}
     made = {*made_kinds(kinds, cascade.calibrations).values()}
-    if made in ({"logits"}, {"probabilities"}):
-        return made.pop()
-    return None
+    if not made <= {"logits", "probabilities"}:
+        return None  # a vote with decisions is a decision
+    if cascade.combine in ("mean_probabilities", "vote"):
+        return "probabilities"
+    return made.pop() if len(made) == 1 else None
