@@ -484,10 +484,10 @@ def beside_table_13(study: Study) -> list[str]:
     return lines
 
 
-def page(data: Path = DATA) -> str:
+def page(data: Path = DATA, questions: Sequence[Question] = QUESTIONS) -> str:
     seeds = complete_seeds(data)
     study = studied(data, seeds)
-    found = [(question, answer(question, study)) for question in QUESTIONS]
+    found = [(question, answer(question, study)) for question in questions]
     count = {v: sum(f.verdict == v for _, f in found) for v in (HOLDS, WEAKER, FAILS, OPEN)}
     asked = len(found) - count[OPEN]
     short = (
