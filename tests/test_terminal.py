@@ -224,7 +224,7 @@ MORE: dict[str, str | None] = {
     "profile": "--only nano --calls 5 --seconds 0",
     "study": "--only exit_ratios --max-models 2",
     "run": "--rows :300",
-    "verify": "--rows :1000",
+    "verify": "--rows :500",
     "certify": "--within 0.06",  # fewer samples than a user has
     "demo": None,
     "serve": None,
@@ -250,8 +250,8 @@ def test_examples_of_the_help_run_on_the_embedded_pool(tmp_path, monkeypatch, ca
     text = text.replace('source = "onnx:', f'source = "onnx:{FOLDER.as_posix()}/')
     Path("pool.toml").write_text(text, encoding="utf-8")
     for split, data, rows in (
-        ("val", "embedded:val", ":1000"), ("test", "embedded:test", ":1000"),
-        ("cal", "embedded:val", "1000:1500"), ("new", "embedded:test", "1000:1300"),
+        ("val", "embedded:val", ":1000"), ("test", "embedded:test", ":500"),
+        ("cal", "embedded:val", "1000:1300"), ("new", "embedded:test", "1000:1200"),
     ):  # fmt: skip
         words = ["predict", "pool.toml", "--data", data, "--split", split, "--rows", rows]
         assert main([*words, "--json", *(["--unlabelled"] if split == "new" else [])]) == 0
