@@ -392,7 +392,8 @@ def test_figures_name_what_they_draw(study):
 # What figures show
 
 
-def weak_study():
+@pytest.fixture(scope="module")
+def weak():
     """The cheapest model guesses and the next is poor, so that a range fitted to most is narrow."""
     pools = []
     for pool in family_pools(sizes=5, trainings=1):
@@ -417,8 +418,7 @@ def outside_of(axes):
 
 
 @pytest.mark.parametrize("analysis", [ensembles, converted, numbers, best])
-def test_no_committee_is_lost_below_the_axes(analysis):
-    weak = weak_study()
+def test_no_committee_is_lost_below_the_axes(weak, analysis):
     axes = drawn(analysis, weak).axes[0]
     models = [100 * each.test.accuracy for each in weak.singles]
     told = [text.get_text() for text in axes.texts]
@@ -432,8 +432,7 @@ def test_no_committee_is_lost_below_the_axes(analysis):
     assert sum(text.startswith("▼") for text in told) == len(lost)
 
 
-def test_intervals_are_drawn_of_models_in_view_alone():
-    weak = weak_study()
+def test_intervals_are_drawn_of_models_in_view_alone(weak):
     axes = drawn(best, weak).axes[0]
     low, high = axes.get_ylim()
     (bars,) = [each for each in axes.collections if each.get_segments()]
