@@ -31,7 +31,7 @@ SOME = st.one_of(
 
 
 @given(SOME, st.booleans())
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=6, deadline=None)
 def test_every_analysis_has_figures_or_a_reason(pool, draw):
     val, test = halves(pool)
     study = study_of(val, test, references=REFERENCES)
