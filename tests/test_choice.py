@@ -110,7 +110,7 @@ def test_a_margin_is_a_share(front, within):
 
 
 def test_a_comparison_is_the_difference_of_the_evaluations(front, halves):
-    for pool, committee in itertools.product(halves, front):
+    for pool, committee in itertools.product(halves, [*front][::5]):
         reference = front.alone("d")
         found = compare(committee.cascade, reference, pool, name="d")
         own, other = cm.evaluate_all([committee.cascade, reference], pool)
