@@ -169,6 +169,26 @@ def _only_own_confidences() -> Iterator[None]:
     CONFIDENCES.update(before)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _embedded_images_are_unpacked_once() -> Iterator[None]:
+    """Unpack the embedded images once, not for every command of a test: it takes a third second."""
+    from committee.data import arrays
+    from committee.embedded import FOLDER
+
+    unpack, known = arrays.parsed_npz, {}
+
+    def parsed(file: Any, names: Sequence[str]) -> dict[str, Any]:
+        if Path(file.name) != FOLDER / "fashion_mnist_test.npz":
+            return unpack(file, names)
+        if names not in known:
+            known[names] = unpack(file, names)
+        return {name: array.copy() for name, array in known[names].items()}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(arrays, "parsed_npz", parsed)
+        yield
+
+
 @pytest.fixture(scope="session")
 def ray_address() -> Iterator[str]:
     """The address of a Ray of two nodes, which starts with the first test that asks for it."""
