@@ -65,9 +65,15 @@ class World:
 INPUTS = np.random.default_rng(0).standard_normal((5, 3, 12, 12), np.float32)
 
 
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What one test exported, the next finds."""
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    monkeypatch.setenv("COMMITTEE_CACHE", str(tmp_path / "cache"))
+def world(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    monkeypatch.setenv("COMMITTEE_CACHE", str(cache))
     return World(tmp_path)
 
 
@@ -145,6 +151,7 @@ def test_missing_engines_are_told_with_their_extras(
 ) -> None:
     import sys
 
+    monkeypatch.setenv("COMMITTEE_CACHE", str(world.folder))
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(MissingExtraError, match=r"pip install .*onnxscript"):
         load_model(world.spec("onnxruntime"), world.code)

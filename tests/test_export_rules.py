@@ -174,10 +174,12 @@ def test_every_rule_is_that_of_the_library(way: str, promised_by_rule: list[Prom
         if way in GRAPHS and not RULES[number][3] and GRAPHS.index(way) != number % len(GRAPHS):
             continue
         assert min(np.bincount(promised.stage, minlength=3)) >= 10
-        found = WAYS[way](cascade, images, folder)
-        assert flips(found, promised) == 0, RULES[number]
+        # The program takes images one by one: a third of them.
+        some = slice(number % 3, None, 3) if way == "python" else slice(None)
+        found, expected = WAYS[way](cascade, images[some], folder), promised.rows(some)
+        assert flips(found, expected) == 0, RULES[number]
         exact = way != "graph in float32"
-        np.testing.assert_allclose(found.score, promised.score, rtol=1e-9 if exact else 1e-4,
+        np.testing.assert_allclose(found.score, expected.score, rtol=1e-9 if exact else 1e-4,
                                    atol=1e-12 if exact else 1e-5)  # fmt: skip
 
 

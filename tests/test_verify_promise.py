@@ -21,7 +21,7 @@ from export_world import embedded, some_images
 from test_certificate_travels import certified
 
 POOL = FOLDER / "pool.toml"
-NEW = ("--data", "embedded:test", "--rows", "0:300")
+NEW = ("--data", "embedded:test", "--rows", "0:150")
 CASCADES = {
     "ends in large": cm.Cascade.of(["nano", "large"], [0.8], combine="mean_logits"),
     "without large": cm.Cascade.of(["nano", "tiny"], [0.8], combine="mean_logits"),
@@ -39,7 +39,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Predictions of two splits, and cascades that one of them certified."""
     folder = tmp_path_factory.mktemp("promises")
     for split in ("val", "test"):
-        data = ("--data", f"embedded:{split}", "--rows", "0:300", "--split", split)
+        data = ("--data", f"embedded:{split}", "--rows", "0:150", "--split", split)
         only = ("--only", "nano", "--only", "tiny", "--only", "large")
         assert run("predict", POOL, *data, *only, "--out", folder / "store", "--json") == 0
     for name, cascade in CASCADES.items():
@@ -175,7 +175,7 @@ def test_the_decisions_of_the_run_count_not_the_stored_ones(verify: Verify) -> N
 
 def test_labels_come_from_the_data_else_from_the_store(verify: Verify) -> None:
     # The store has the same samples in another order.
-    np.savez("unlabelled.npz", images=some_images(300)[::-1])
+    np.savez("unlabelled.npz", images=some_images(150)[::-1])
     data = ("--data", "unlabelled.npz")
     code, line = verify("ends in large.json", data=data)
     assert code == 2
@@ -210,7 +210,7 @@ def test_another_model_of_the_name_is_no_reference(verify: Verify) -> None:
 @pytest.mark.parametrize("words", [(), STORE], ids=["without a store", "with a store"])
 def test_the_samples_that_certified_are_refused(verify: Verify, words: tuple[str, ...]) -> None:
     split = ("--split", "val") if words else ()
-    data = ("--data", "embedded:val", "--rows", "0:300")
+    data = ("--data", "embedded:val", "--rows", "0:150")
     code, line = verify("ends in large.json", *words, *split, data=data)
     assert code == 2
     assert "embedded:val: the certificate rests on these samples" in line
