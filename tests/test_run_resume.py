@@ -13,7 +13,6 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, replace
-from itertools import count
 from pathlib import Path
 
 import pytest
@@ -30,7 +29,7 @@ from committee.run.results import Result, _write_results, read_results
 from committee.store.chunks import exclusive, is_begun
 from committee.text import from_cell
 from small_world import CLASSES, code_of, dataset, images, write_npz, write_pool
-from test_resume import SLOW, Crash, Disk
+from test_resume import SLOW, Disk, Tree, plant, tree_of
 
 Caught = pytest.CaptureFixture[str]
 ENDINGS = (".csv", ".jsonl", ".parquet")
@@ -85,26 +84,25 @@ def begun(world: World, out: Path, stretches: int = 2) -> Path:
 def test_a_crash_at_any_event_is_made_good_and_mixes_nothing(
     world: World, tmp_path: Path, ending: str
 ) -> None:
-    for event in count(1):
-        out = tmp_path / f"{event}{ending}"
-        with pytest.MonkeyPatch.context() as patch, contextlib.suppress(Crash):
-            disk = Disk(patch, event, torn=event % 2 == 0)
-            run(world.long, out)
-        copy = tmp_path / f"{event} other{ending}"
-        with contextlib.suppress(FileNotFoundError):
-            shutil.copytree(f"{out}.part", f"{copy}.part")
-        run(world.long, out)
-        assert out.read_bytes() == world.whole(world.long, ending), f"crashed at event {event}"
-        assert not out.with_name(f"{out.name}.part").exists()
-        if is_begun(copy):
-            with pytest.raises(ChangedError, match="was begun with another cascade"):
-                run(world.short, copy)
-        else:
-            run(world.short, copy)
-            assert copy.read_bytes() == world.whole(world.short, ending)
-        if not disk.dead:
-            break
-    assert event > 10
+    made, found = tmp_path / "made", list[Tree]()
+    made.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        Disk(patch, lambda synced: found.append(tree_of(made, torn=synced)))
+        run(world.long, made / f"out{ending}")
+    found.append(tree_of(made))
+    assert len(found) > 10
+    for number, tree in enumerate(found):
+        for runner in (world.long, world.short):
+            folder = tmp_path / f"{number} {runner is world.long}"
+            out = folder / f"out{ending}"
+            plant(tree, folder)
+            if runner is world.short and is_begun(out):
+                with pytest.raises(ChangedError, match="was begun with another cascade"):
+                    run(runner, out)
+                continue
+            run(runner, out)
+            assert out.read_bytes() == world.whole(runner, ending), f"crash {number}"
+            assert [path.name for path in folder.iterdir()] == [out.name]
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
@@ -281,10 +279,13 @@ class Process:
         self.cascade = chain.save(folder / "cascade.json")
         self.data = write_npz(folder / "data.npz", 130)
 
+    def words(self, out: Path) -> list[str]:
+        words = ["run", self.cascade, "--data", self.data, "--out", out, "--batch-size", "2"]
+        return list(map(str, words))
+
     def start(self, out: Path) -> subprocess.Popen[str]:
         program = "import sys; from committee.cli import main; sys.exit(main())"
-        words = ["run", self.cascade, "--data", self.data, "--out", out, "--batch-size", "2"]
-        command = [sys.executable, "-c", program, *map(str, words), "--allow-code", self.code]
+        command = [sys.executable, "-c", program, *self.words(out), "--allow-code", self.code]
         pipe = subprocess.PIPE
         return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True)
 
@@ -299,11 +300,9 @@ class Process:
             _, errors = process.communicate(timeout=60)
         return process.returncode, errors
 
-    def finish(self, out: Path) -> str:
-        with self.start(out) as process:
-            told, errors = process.communicate(timeout=60)
-        assert (process.returncode, errors) == (0, "")
-        return told
+    def finish(self, out: Path) -> None:
+        """Run to the end, in this process."""
+        assert main([*self.words(out), "--allow-code", self.code]) == 0
 
 
 def parts(out: Path) -> int:
@@ -319,7 +318,7 @@ def process(tmp_path_factory: pytest.TempPathFactory) -> Process:
 
 
 def test_stopped_and_killed_processes_leave_the_bytes_of_an_undisturbed_one(
-    process: Process, tmp_path: Path
+    process: Process, tmp_path: Path, capsys: Caught
 ) -> None:
     out, moments = tmp_path / "out.csv", random.Random(2)
     code, errors = process.stop(out, signal.SIGINT, 0.02)
@@ -328,9 +327,9 @@ def test_stopped_and_killed_processes_leave_the_bytes_of_an_undisturbed_one(
     assert "run goes on where it stopped" in errors
     code, _ = process.stop(out, signal.SIGKILL, moments.uniform(0, 0.05))
     assert code == -signal.SIGKILL
-    assert " were done before" in process.finish(out)
-    words = f"run {process.cascade} --data {process.data} --allow-code {process.code}"
-    assert main(f"{words} --out {tmp_path / 'whole.csv'} --batch-size 2 --json".split()) == 0
+    process.finish(out)
+    assert " were done before" in capsys.readouterr().out
+    process.finish(tmp_path / "whole.csv")
     assert out.read_bytes() == (tmp_path / "whole.csv").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.csv", "whole.csv"]
 
