@@ -71,6 +71,14 @@ def on_hub(cache: Path, *words: str) -> subprocess.CompletedProcess:
     )  # fmt: skip
 
 
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """A cache through which alone the Hub is reached, by this process too."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    return tmp_path / "cache"
+
+
 def test_the_card_tells_what_the_file_knows_and_no_path(bundle, cascade, tmp_path):
     card = (bundle / "README.md").read_text(encoding="utf-8")
     assert front_matter(card)["pipeline_tag"] == "image-classification"
@@ -118,23 +126,22 @@ def test_an_evaluation_stands_in_the_card_and_the_split_that_chose_is_refused(tm
     assert "--test goes with a bundle" in capsys.readouterr().err
 
 
-def test_commands_and_python_take_a_bundle_on_the_hub(bundle, tmp_path):
-    cache = tmp_path / "cache"
+def test_commands_and_python_take_a_bundle_on_the_hub(bundle, cache, tmp_path, capsys):
     put_on_hub(bundle, cache)
     data = ("--data", "embedded:test", "--rows", "0:40")
-    for name, where in (("here", str(bundle)), ("hub", "hf://me/cascade")):
-        done = on_hub(cache, "run", where, *data, "--out", str(tmp_path / f"{name}.csv"))
-        assert done.returncode == 0, done.stderr
-    assert (tmp_path / "hub.csv").read_bytes() == (tmp_path / "here.csv").read_bytes()
-    done = on_hub(cache, "verify", f"hf://me/cascade@{COMMIT}", *data, "--against", str(bundle))
-    assert "all decisions are the same" in done.stdout
-    done = on_hub(cache, "export", "hf://me/cascade", "--out", str(tmp_path / "again"))
+    assert main(["run", str(bundle), *data, "--out", str(tmp_path / "here.csv")]) == 0
+    done = on_hub(cache, "run", "hf://me/cascade", *data, "--out", str(tmp_path / "hub.csv"))
     assert done.returncode == 0, done.stderr
+    assert (tmp_path / "hub.csv").read_bytes() == (tmp_path / "here.csv").read_bytes()
+    capsys.readouterr()
+    assert main(["verify", f"hf://me/cascade@{COMMIT}", *data, "--against", str(bundle)]) == 0
+    assert "all decisions are the same" in capsys.readouterr().out
+    assert main(["export", "hf://me/cascade", "--out", str(tmp_path / "again")]) == 0
     sums = [(each / "SHA256SUMS").read_bytes() for each in (bundle, tmp_path / "again")]
     assert sums[0] == sums[1]
 
 
-def test_code_of_a_bundle_on_the_hub_does_not_run(bundle, tmp_path):
+def test_code_of_a_bundle_on_the_hub_does_not_run(bundle, cache, tmp_path):
     evil, ran = shutil.copytree(bundle, tmp_path / "evil"), tmp_path / "ran"
     sums = (evil / "SHA256SUMS").read_text()
     for path in evil.rglob("*.py"):
@@ -142,9 +149,9 @@ def test_code_of_a_bundle_on_the_hub_does_not_run(bundle, tmp_path):
         path.write_text(f"open({str(ran)!r}, 'w').close()\n")
         sums = sums.replace(old, hashlib.sha256(path.read_bytes()).hexdigest())
     (evil / "SHA256SUMS").write_text(sums)
-    put_on_hub(evil, tmp_path / "cache")
+    put_on_hub(evil, cache)
     words = ("--data", "embedded:test", "--rows", "0:4", "--out", str(tmp_path / "out.csv"))
-    done = on_hub(tmp_path / "cache", "run", "hf://me/cascade", *words)
+    done = on_hub(cache, "run", "hf://me/cascade", *words)
     assert done.returncode == 0, done.stderr
     assert not ran.exists()
 
@@ -176,14 +183,11 @@ def without_network(**_: str) -> None:
     raise LocalEntryNotFoundError("a long text") from ConnectError("no name")
 
 
-def test_what_is_not_there_gets_one_line(bundle, tmp_path, monkeypatch, caplog):
-    put_on_hub(bundle, tmp_path / "cache")
+def test_what_is_not_there_gets_one_line(bundle, cache, monkeypatch, caplog, capsys):
+    put_on_hub(bundle, cache)
     for address in ("hf://me/other", "hf://me/cascade@v2"):
-        done = on_hub(
-            tmp_path / "cache", "run", address, "--data", "embedded:test", "--out", "o.csv"
-        )
-        assert done.returncode == 2
-        (line,) = done.stderr.splitlines()
+        assert main(["run", address, "--data", "embedded:test", "--out", "o.csv"]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
         assert f"{address}: cannot be fetched" in line
     monkeypatch.setattr("huggingface_hub.hf_hub_download", without_network)
     logged = caplog.records
