@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,7 +30,8 @@ from committee.spec.record import Record
 from committee.testing import check_source
 
 pytest.importorskip("sklearn")
-skops = pytest.importorskip("skops.io")
+if find_spec("skops") is None:
+    pytest.skip("skops is not installed", allow_module_level=True)
 TREE = "sklearn.tree._tree.Tree"
 CLASSES = np.array(["ant", "bee", "cow"])
 POOL = """
@@ -45,6 +48,13 @@ costs.ms = 5
 """
 
 
+def dump(estimator: Any, path: str | Path) -> None:
+    """Keep an estimator; skops takes seconds to import, so only whoever runs these tests does."""
+    from skops.io import dump
+
+    dump(estimator, path)
+
+
 def points(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     label = rng.integers(0, 3, count)
@@ -59,8 +69,8 @@ def fitted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("estimators")
     x, label = points(300, 0)
     small = DecisionTreeClassifier(max_depth=2, random_state=0).fit(x, CLASSES[label])
-    skops.dump(small, folder / "small.skops")
-    skops.dump(LogisticRegression().fit(x, CLASSES[label]), folder / "large.skops")
+    dump(small, folder / "small.skops")
+    dump(LogisticRegression().fit(x, CLASSES[label]), folder / "large.skops")
     for seed, split in ((1, "val"), (2, "test")):
         own, label = points(300, seed)
         np.savez(folder / f"{split}.npz", x=own, label=CLASSES[label])
@@ -117,8 +127,9 @@ def test_what_an_estimator_does_not_give(folder, tmp_path):
 
 def test_a_pickle_is_read_only_if_it_is_named(folder, tmp_path):
     import joblib
+    from skops.io import load as load_skops
 
-    joblib.dump(skops.load("small.skops", trusted=[TREE]), tmp_path / "small.joblib")
+    joblib.dump(load_skops("small.skops", trusted=[TREE]), tmp_path / "small.joblib")
     (tmp_path / "pool.toml").write_text(
         POOL.replace("small.skops", "small.joblib").replace("large.skops", f"{folder}/large.skops")
     )
@@ -134,7 +145,7 @@ def neighbours(folder, tmp_path, monkeypatch):
     from sklearn.neighbors import KNeighborsClassifier
 
     x, label = points(300, 0)
-    skops.dump(KNeighborsClassifier().fit(x, CLASSES[label]), tmp_path / "small.skops")
+    dump(KNeighborsClassifier().fit(x, CLASSES[label]), tmp_path / "small.skops")
     for name in ("large.skops", "val.npz"):
         (tmp_path / name).write_bytes((folder / name).read_bytes())
     (tmp_path / "pool.toml").write_text(POOL)
@@ -251,7 +262,7 @@ def test_without_other_names_the_first_estimator_names_the_classes(neighbours, c
     x, label = points(300, 0)
     odd = KNeighborsClassifier(n_neighbors=9).fit(x, CLASSES[label])
     odd.classes_ = odd.classes_[::-1].copy()
-    skops.dump(odd, "large.skops")
+    dump(odd, "large.skops")
     Path("pool.toml").write_text(POOL.replace('classes = ["cow", "ant", "bee"]\n', ""))
     assert main([*PREDICT, "--unlabelled"]) == 0
     assert "small names the classes: 'ant', 'bee', 'cow'" in " ".join(
@@ -271,7 +282,7 @@ class Odd:
 
 
 def test_unknown_types_are_named(folder, tmp_path):
-    skops.dump(Odd(), tmp_path / "odd.skops")
+    dump(Odd(), tmp_path / "odd.skops")
     text = POOL.replace("large.skops", f"{folder}/large.skops")
     (tmp_path / "pool.toml").write_text(text.replace("small.skops", "odd.skops"))
     spec = read_pool_file(tmp_path / "pool.toml").models[0]
@@ -298,7 +309,7 @@ def test_an_estimator_fitted_on_a_frame_knows_its_columns(folder, tmp_path):
         (make_pipeline(SimpleImputer(), StandardScaler()), ["size"]),
         (OneHotEncoder(categories=[["blue", "red"]]), ["colour"]),
     )
-    skops.dump(
+    dump(
         make_pipeline(columns, LogisticRegression()).fit(frame, CLASSES[label]),
         tmp_path / "mixed.skops",
     )
@@ -327,7 +338,7 @@ def test_columns_of_a_frame_are_taken_by_name(tmp_path, dtype):
 
     x, label = points(100, 4)
     frame = pandas.DataFrame(x[:, :2], columns=["a", "b"])
-    skops.dump(LogisticRegression().fit(frame, label), tmp_path / "m.skops")
+    dump(LogisticRegression().fit(frame, label), tmp_path / "m.skops")
     head = 'task = "classification"\nclasses = ["x", "y", "z"]\n[[model]]\nname = "m"\n'
 
     def loaded(more):
@@ -347,7 +358,7 @@ def test_columns_of_a_frame_are_taken_by_name(tmp_path, dtype):
 def test_classes_that_count_in_another_order(tmp_path):
     from sklearn.linear_model import LogisticRegression
 
-    skops.dump(LogisticRegression().fit(*points(100, 4)), tmp_path / "m.skops")
+    dump(LogisticRegression().fit(*points(100, 4)), tmp_path / "m.skops")
     model = '[[model]]\nname = "m"\nsource = "sklearn:m.skops"\n'
     for classes, columns in ((["2", "0", "1"], (2, 0, 1)), (["c", "a", "b"], ())):
         text = f'task = "classification"\nclasses = {classes}\n{model}'
@@ -369,7 +380,7 @@ def test_text_is_no_number_among_categories(framed, tmp_path, monkeypatch, capsy
     x = pandas.DataFrame({"floor": floor}) if framed else floor[:, None]
     encoder = OneHotEncoder(handle_unknown="ignore")
     estimator = make_pipeline(encoder, LogisticRegression()).fit(x, label == (floor > 1))
-    skops.dump(estimator, "one.skops")
+    dump(estimator, "one.skops")
     rows = [f"{i},{each},{each > 1!s}" for i, each in enumerate(floor.tolist())]
     (tmp_path / "val.csv").write_text("id,floor,label\n" + "\n".join(rows))
     pool = 'task = "classification"\nclasses = ["False", "True"]\n[[model]]\nname = "one"\n'
