@@ -181,6 +181,7 @@ def program_of(folder: Path) -> Any:
     assert spec is not None
     assert spec.loader is not None
     program = importlib.util.module_from_spec(spec)
+    sys.modules.pop("opening", None)  # of another bundle, which would be opened instead
     sys.path.insert(0, str(folder))  # for what lies beside it
     try:
         spec.loader.exec_module(program)
