@@ -36,9 +36,15 @@ onnx = pytest.importorskip("onnx", reason="exporting needs onnx")
 import onnxruntime  # noqa: E402  # after the line that skips
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
+# test_export_rules.py has rules of every kind in both forms.
+FORMS = [
+    *(("any", kind) for kind in CASCADES),
+    *(("one", kind) for kind in ("mean_logits", "last", "platt", "several in a stage")),
+    *(("one", kind) for kind in ("never in the middle", "always in the middle")),
+]
 
-@pytest.mark.parametrize("kind", CASCADES)
-@pytest.mark.parametrize("form", ["any", "one"])
+
+@pytest.mark.parametrize(("form", "kind"), FORMS)
 def test_test_images_are_decided_as_by_the_runner(tmp_path: Path, kind: str, form: Any) -> None:
     # Many images of the commonest rule, some of the others.
     images = some_images(400 if kind == "mean_logits" else 100)
