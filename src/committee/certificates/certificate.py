@@ -368,12 +368,15 @@ def _bounds(own: CertificateRecord, wins: int, losses: int, samples: int) -> tup
 
 
 def enough_text(own: CertificateRecord, wins: int, losses: int) -> str:
-    """Return about how many samples would do if they show the same; nothing if none would."""
+    """Return about how many samples would do if they show the same, or that none would."""
     for times in _MORE:
         more = int(wins * times), int(losses * times), int(own.samples * times)
         if _passes(own, *more):
             return f". If more samples show the same, {about(more[-1], 'sample')} in all would do"
-    return ""
+    return (
+        f". {_MORE[-1]} times as many that show the same would not do either: promise less, or let "
+        "search --promise find a committee that keeps it"
+    )
 
 
 def _passes(own: CertificateRecord, wins: int, losses: int, samples: int) -> bool:

@@ -44,7 +44,7 @@ AllowCode = Annotated[
     list[str] | None,
     typer.Option(
         metavar="FILE",
-        help="A Python file or module that python: sources may run. Repeatable.",
+        help="What the pool file may run: a Python file or module, or a .skops file. Repeatable.",
     ),
 ]
 Only = Annotated[
