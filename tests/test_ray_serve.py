@@ -21,7 +21,7 @@ from committee import Cascade, Runner
 from committee.cli import main
 from committee.embedded import embedded_images
 from committee.run.decision import Decision
-from committee.scale.serve import by_pending
+from committee.scale.serve import _notes, by_pending
 from committee.scale.watcher import Teller, Watcher
 from committee.serve.settings import AlarmSettings
 from serve_world import RunningServer, chain_file, serving
@@ -29,6 +29,7 @@ from test_serve import INFER, tensor
 from test_serve_observing import made_cascade
 
 pytest.importorskip("ray", reason="ray is not installed")
+ActorUnavailableError = pytest.importorskip("ray.exceptions").ActorUnavailableError
 
 COUNT = 60
 IMAGES: Any = embedded_images("test").read(np.arange(COUNT))
@@ -248,3 +249,11 @@ def test_what_a_watcher_missed_is_told_to_the_next(runner: Any) -> None:
         await actor.own.close()
 
     asyncio.run(work())
+
+
+def test_a_watcher_that_is_begun_anew_ends_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    def get(_: Any, timeout: float) -> None:
+        raise ActorUnavailableError("it restarts", None)
+
+    monkeypatch.setattr("ray.get", get)
+    assert _notes(SimpleNamespace(notes=SimpleNamespace(remote=list))) == []

@@ -235,7 +235,7 @@ def serve_on(
             ready(cascade, version_of(cascade), _address(settings))
             seen = None if watched is None else file_state(watched)
             while not stop.wait(_LOOK):
-                for line in ray.get(watcher.notes.remote()):
+                for line in _notes(watcher):
                     note(line)
                 now = None if watched is None else file_state(watched)
                 if again.is_set() or now not in (None, seen):
@@ -247,6 +247,18 @@ def serve_on(
         with suppress(Exception):
             ray.get(watcher.close.remote(), timeout=settings.drain)
         ray.kill(watcher)
+
+
+def _notes(watcher: Any) -> list[str]:
+    """Return what the watcher has to say; nothing while it is begun anew."""
+    import ray
+    from ray.exceptions import GetTimeoutError, RayActorError
+
+    try:
+        notes: list[str] = ray.get(watcher.notes.remote(), timeout=_PATIENCE)
+    except (RayActorError, GetTimeoutError):
+        return []
+    return notes
 
 
 def _watcher(name: str, alarms: AlarmSettings) -> Any:
@@ -261,6 +273,7 @@ def _watcher(name: str, alarms: AlarmSettings) -> Any:
         get_if_exists=True,
         num_cpus=0,
         max_restarts=-1,
+        max_task_retries=1,  # so that who asks while it is begun anew waits for it
     ).remote(alarms)
 
 
