@@ -273,7 +273,6 @@ def _watcher(name: str, alarms: AlarmSettings) -> Any:
         get_if_exists=True,
         num_cpus=0,
         max_restarts=-1,
-        max_task_retries=1,  # so that who asks while it is begun anew waits for it
     ).remote(alarms)
 
 
