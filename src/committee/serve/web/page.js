@@ -38,6 +38,9 @@ const costText = (cost) => (cost === null || cost === undefined ? "not known" : 
 // Stages count from 0, as in answers, metrics and alarms.
 const stageText = (number) => (about.stages.length === 1 ? "the only stage" : `stage ${number} (${about.stages[number].models.join(" + ")})`);
 
+// A decision without an answer has none.
+const confidenceText = (value) => (value === null ? "none" : value.toFixed(3));
+
 function bar(share, expected = null) {
   const node = made("span", "", { class: "bar", "aria-hidden": "true" });
   const fill = made("i");
@@ -106,12 +109,12 @@ function showAnswer(name, answer, preview) {
   for (const each of answer) {
     const row = made("tr"), last = made("td");
     last.append(bar(Math.min(Math.max(each.score, 0), 1)));
-    row.append(made("th", each.label, { scope: "row" }), made("td", each.score.toFixed(3), { class: "num" }), last);
+    row.append(made("th", each.label, { scope: "row" }), made("td", confidenceText(each.score), { class: "num" }), last);
     body.append(row);
   }
   const where = stageText(best.stage);
   const cost = best.cost === null ? "" : `, for ${costText(best.cost)}`;
-  item.append(table, made("p", `Exit at ${where}, confidence ${best.confidence.toFixed(3)}${cost}.`, { class: "soft small" }));
+  item.append(table, made("p", `Exit at ${where}, confidence ${confidenceText(best.confidence)}${cost}.`, { class: "soft small" }));
   return item;
 }
 
