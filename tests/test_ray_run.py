@@ -22,6 +22,7 @@ import committee.files as files_module
 import record_world
 import small_world
 from committee.cli import command, main
+from committee.data.remote import Place
 from committee.errors import (
     ChangedError,
     ClusterError,
@@ -42,6 +43,7 @@ from committee.scale.parts import SETTINGS, Parts
 from committee.scale.plan import groups_of, part_size, pools_of, reach_of
 from committee.scale.run import job_of, results_table, run_into_parts, settings_of
 from committee.scale.stage import Job, Source, StageStep
+from committee.version import __version__
 from ray_world import KILLS
 from small_world import ANSWER, CODE, code_of, files_of, images, write_pool
 
@@ -327,6 +329,27 @@ def test_parts_are_written_when_their_last_sample_is_decided(where: str, tmp_pat
     with pytest.raises(ChangedError, match=r"cascade was a, is b\. Finish it with the same, name"):
         Parts.begun(where, 25, 10, {"cascade": "b"})
     assert Parts.begun(where, 25, 5, {"cascade": "b"}, overwrite=True).done() == {}
+
+
+def test_a_store_of_files_that_fails_in_its_own_way_gets_one_line() -> None:
+    """As the Hub's client does, whose errors are no OSErrors."""
+    import fsspec
+
+    class Failing(fsspec.AbstractFileSystem):  # type: ignore[misc]
+        cachable = False
+
+        def info(self, path: str, **_: Any) -> Any:
+            raise RuntimeError("no route\nto it")
+
+        ls = info
+
+    fsspec.register_implementation("failing", Failing, clobber=True)
+    with pytest.raises(
+        DataError, match=r"^failing://out: cannot be read or written \(.*no route\)"
+    ):
+        Parts.begun("failing://out", 25, 10, {})
+    with pytest.raises(DataError, match=r"^data failing://images: cannot be read \(.*no route\)"):
+        Place.of("failing://images")
 
 
 def test_two_jobs_write_one_part_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -683,7 +706,8 @@ def test_the_job_of_the_example_is_one_that_can_run() -> None:
     assert tuple(map(int, cluster["rayVersion"].split(".")))[:2] >= OLDEST
     groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
     (head, *workers) = [each["template"]["spec"]["containers"][0] for each in groups]
-    assert {each["image"] for each in workers} == {head["image"]}
+    images = {each["image"] for each in (head, *workers)}
+    assert images == {f"registry.example/committee:{__version__}"}
     words = made["spec"]["entrypoint"].split()
     assert words[:2] == ["committee", "run"]
     known = {name for parameter in command("run").params for name in parameter.opts}

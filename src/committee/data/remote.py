@@ -252,7 +252,9 @@ def _answering(address: str, path: str = "") -> Iterator[None]:
     """Turn what a store of files raises inside into one line."""
     try:
         yield
-    except OSError as error:
+    except CommitteeError:
+        raise
+    except Exception as error:  # each kind of store has errors of its own
         what = f"{path} of it " if path else ""
         raise DataError(
             f"data {address}: {what}cannot be read ({first_line(error)}). {_AGAIN}"

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from committee.data.remote import filesystem_of
-from committee.errors import ChangedError, DataError, require
+from committee.errors import ChangedError, CommitteeError, DataError, require
 from committee.files import disk_errors, write_bytes
 from committee.text import first_line
 
@@ -140,7 +140,9 @@ class Parts:
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except OSError as error:
+        except CommitteeError:
+            raise
+        except Exception as error:  # each kind of store has errors of its own
             raise DataError(
                 f"{self.where}: cannot be read or written ({first_line(error)}). Parts that are "
                 "there stay; mend it and run the same command again"
