@@ -5,9 +5,11 @@
 
 All load comes from this machine. Every server is a process that may use one processor, and the load
 is a process of its own on another (benchmarks/serve_client.py), so that neither takes time from the
-other; what a request takes is also counted in processor time of the server, which does not change
-when others use the machine. On a machine of one processor they share it, and only that count holds.
-All servers stay up and are loaded in turns, in every round in another order.
+other. That client is small and our own: it keeps a rate without sparing a server that stalls, as
+wrk2 and oha do, which no package of Python brings. What a request takes is also counted in
+processor time of the server, which does not change when others use the machine. On a machine of one
+processor they share it, and only that count holds. All servers stay up and are loaded in turns, in
+every round in another order.
 
 cascade      `committee serve`, the cascade that search chose
 largest      `committee serve`, the largest model alone

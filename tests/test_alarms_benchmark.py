@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -48,6 +49,14 @@ def test_what_changes_no_output_is_never_noticed(alarms):
 def test_nothing_is_noticed_where_nothing_changes(alarms):
     found = alarms["quiet"]("embedded", 0.1, 0.0, runs=10, samples=10_000)
     assert found.alarms <= 3
+
+
+def test_the_runs_that_were_measured_kept_the_stated_rate_of_false_alarms():
+    rows = pd.read_csv(ROOT / "benchmarks" / "results" / "alarms_quiet.csv")
+    assert len(rows) >= 4
+    assert (rows["runs"] >= 1000).all()
+    assert (rows["samples"] >= 100_000).all()
+    assert (rows["alarms"] <= rows["alpha"] * rows["runs"]).all()
 
 
 def test_the_page_has_the_tables_of_the_results(alarms):
