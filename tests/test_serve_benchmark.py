@@ -41,8 +41,9 @@ def test_every_variant_answers(bench: dict[str, Any], tmp_path: Path, words: tup
     command = [sys.executable, str(BENCHMARKS / script), *others, str(cascade)]
     with bench["started"](command, requests) as server:
         for images in requests:
-            made = server.load(0.3, 4, None, images)
-            assert made["images_per_second"] > 0
+            # A busy machine may answer nothing in the first moments.
+            loads = (server.load(seconds, 4, None, images) for seconds in (0.3, 3, 10))
+            assert any(made["images_per_second"] > 0 for made in loads)
         wrong = tmp_path / "wrong.bin"
         wrong.write_bytes(bench["request"]("/nowhere", b""))
         server.requests[1] = wrong, wrong.stat().st_size
