@@ -295,6 +295,21 @@ def test_unknown_types_are_named(folder, tmp_path):
         load_model(spec, allow_code=[str(tmp_path / "other.skops")])
 
 
+def test_boosted_trees_need_trust_in_scikit_learn_and_no_more(folder, tmp_path):
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    x, label = points(60, 4)
+    dump(
+        HistGradientBoostingClassifier(max_iter=1).fit(x, CLASSES[label]), tmp_path / "trees.skops"
+    )
+    text = POOL.replace("large.skops", f"{folder}/large.skops")
+    (tmp_path / "pool.toml").write_text(text.replace("small.skops", "trees.skops"))
+    spec = read_pool_file(tmp_path / "pool.toml").models[0]
+    with pytest.raises(UntrustedCodeError, match="TreePredictor"):
+        load_model(spec)
+    load_model(spec, allow_code=["sklearn"])
+
+
 def test_an_estimator_fitted_on_a_frame_knows_its_columns(folder, tmp_path):
     pandas = pytest.importorskip("pandas")
     from sklearn.compose import make_column_transformer
