@@ -542,7 +542,7 @@ def test_samples_that_tested_are_not_said_to_have_chosen(world, capsys):
     text = text_of("evaluate c.json store", capsys)
     assert "on the 900 samples of val that tested it and did not choose it." in text
     # It is compared with the reference of its certificate.
-    assert re.search(r"Accuracy .* points .* against large\n", text)
+    assert re.search(r"Accuracy .* points .* vs large\n", text)
     versus = json_of("evaluate c.json store", capsys)["versus"]
     assert (versus["reference"], versus["promise"]) == ("large", None)
     assert versus["saving"] > 1

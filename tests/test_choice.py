@@ -241,7 +241,7 @@ def test_few_samples_are_told_wherever_a_choice_is_shown(few, tmp_path, capsys, 
     assert any(FEW in " ".join(text.split()) for text in texts)
 
 
-VERSUS = r"; [+−]\d+(\.\d+)? points \([+−][\d.]+ to [+−][\d.]+\) against c"
+VERSUS = r"; [+−]\d+(\.\d+)? points \([+−][\d.]+ to [+−][\d.]+\) vs c"
 
 
 @pytest.mark.parametrize("splits", [("val", "test"), ("val",)], ids=str)

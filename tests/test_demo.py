@@ -135,6 +135,16 @@ def test_files_are_there_and_readable(demo):
     assert logits.shape == (5000, 10)
 
 
+def test_its_certified_choice_fits_one_screen(demo, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    words = "--match large --within 0.005 --promise 0.95 --out c.json"
+    assert main(["search", str(demo[1] / "predictions"), *words.split()]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert len(shown) < 24, "\n".join(shown)  # one line is the prompt's
+    assert not any(line.startswith("          ") for line in shown)  # no value was broken
+
+
 def test_takes_less_than_a_minute(demo):
     # Seconds of the processor, which are more than those of the clock where nothing else runs; the
     # 4,800 images that were not run take less than ten.

@@ -42,8 +42,8 @@ class Verdict:
         """Return the outcome in words, with estimate, number and bounds."""
         value, samples = share_text(self.estimate, self.paired), counted(self.samples, "sample")
         cost = "" if self.cost is None else f"; {self.cost.text}"
-        low, high = self._bounds
-        return f"{self.text}; {value} on {samples} (one-sided bounds {low} and {high}{cost})"
+        low, high = (each.removesuffix(" points") for each in self._bounds)
+        return f"{self.text}; {value} on {samples} (one-sided bounds {low}, {high}{cost})"
 
     def _repr_html_(self) -> str:
         what = "difference from the reference" if self.paired else "share of the samples"

@@ -100,7 +100,7 @@ def _accuracy(row: Row) -> str:
     text = f"{value}{percent}{by} ({ends}) on {own.split}"
     if versus is None or versus.same:
         return text
-    return f"{text}; {gap_text(versus.difference)} against {versus.reference}"
+    return f"{text}; {gap_text(versus.difference)} vs {versus.reference}"
 
 
 def _how_sure(row: Row, other_split: str) -> list[tuple[str, str]]:

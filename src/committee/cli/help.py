@@ -100,5 +100,7 @@ class Command(TyperCommand):
         """Write the example so that it can be copied."""
         if self.epilog:
             with formatter.section("Example"):
-                lines = wrap(self.epilog, 74, break_long_words=False, break_on_hyphens=False)
+                # A line that goes on ends in a backslash; a whole one has its room.
+                width = 78 if len(self.epilog) <= 78 else 74
+                lines = wrap(self.epilog, width, break_long_words=False, break_on_hyphens=False)
                 formatter.write("  " + " \\\n      ".join(lines) + "\n")
