@@ -264,7 +264,7 @@ def test_without_scripts_it_says_where_the_data_are(browser: Any, address: str) 
         assert "/about" in page.locator("noscript").inner_text()
 
 
-def test_a_certificate_is_shown() -> None:
+def test_a_certificate_is_shown(browser: Any, address: str) -> None:
     chance = np.random.default_rng(0)
     labels = chance.integers(0, 10, 4000)
     logits = {
@@ -282,3 +282,8 @@ def test_a_certificate_is_shown() -> None:
     assert dict(shown["certificate"]["figures"])["Level"] == "95 %"
     assert sum(each["expected"] for each in shown["stages"]) == pytest.approx(1)
     assert json.loads(json.dumps(shown)) == json.loads(json.dumps(shown, allow_nan=False))
+    with opened(browser, address) as page:
+        page.route("**/about", lambda route: route.fulfill(json=shown))
+        page.reload()
+        page.get_by_text(promise.certificate.text).wait_for()
+        assert "95 %" in page.locator("#figures").inner_text()
