@@ -28,7 +28,7 @@ from committee.spec.model import ImportedModel
 from committee.store.import_predictions import import_predictions
 from committee.store.tables import read_table
 from small_world import files_of
-from test_resume import Crash, Disk
+from test_resume import Crash, Death, Disk
 
 N, C = 300, 4
 RNG = np.random.default_rng(5)
@@ -721,11 +721,12 @@ def test_an_import_that_dies_at_any_event_is_made_good(
     for event in itertools.count(1):
         store = tmp_path / str(event)
         with pytest.MonkeyPatch.context() as patch:
-            disk = Disk(patch, event, torn=event % 2 == 0)
+            death = Death(event, torn=event % 2 == 0)
+            Disk(patch, death)
             run(store)
         run(store)
         assert files_of(store) == files_of(tmp_path / "undisturbed"), f"died at event {event}"
-        if not disk.dead:
+        if not death.dead:
             break
     assert event > 10
 
