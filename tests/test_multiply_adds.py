@@ -21,7 +21,8 @@ ROOT = Path(__file__).parent.parent
 
 
 def test_the_page_says_what_is_counted_and_agrees_with_the_paper() -> None:
-    pytest.importorskip("timm", reason="the models of the page are timm's")
+    # The page is counted by this version; old ones build no ViT on torch's meta device.
+    pytest.importorskip("timm", "1.0.31", reason="the models of the page are timm's")
     script = runpy.run_path(str(ROOT / "benchmarks" / "multiply_adds.py"))
     page = (ROOT / "docs" / "multiply_adds.md").read_text(encoding="utf-8")
     assert page.startswith(script["HEAD"])
@@ -69,6 +70,8 @@ class Everything(torch.nn.Module):
 @pytest.mark.filterwarnings("ignore")  # of the exporter's own making
 def test_every_product_of_a_graph_is_counted(tmp_path: Path, opset: int) -> None:
     pytest.importorskip("onnxscript", reason="torch exports with onnxscript")
+    if opset > onnx.defs.onnx_opset_version():
+        pytest.skip(f"this onnx has no operators of version {opset}")
     torch.manual_seed(0)
     module, path = Everything().eval(), tmp_path / "m.onnx"
     rows = torch.export.Dim("rows", min=1)
@@ -98,7 +101,7 @@ class Padding(torch.nn.Module):
         grid = self.stem(batch)
         short = torch.nn.functional.pad(grid[:, :, ::2, ::2], (0, 0, 0, 0, 2, 2))
         mixed = self.up(self.down(grid) + short)
-        pooled = torch.nn.functional.avg_pool2d(mixed, mixed.size()[3])
+        pooled = torch.nn.functional.avg_pool2d(mixed, int(mixed.size()[3]))
         return self.out(pooled.view(pooled.size(0), -1))
 
 

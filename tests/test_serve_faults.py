@@ -317,7 +317,7 @@ def test_headers_that_wait_behind_another_request_have_a_limit(world: World) -> 
 
 def test_connections_have_a_limit() -> None:
     made = _protocol(Settings(max_connections=1))
-    config = uvicorn.Config(lambda *_: None, log_config=None)
+    config = uvicorn.Config(lambda *_: None, log_config=None, ws="none")
 
     async def run() -> bytes:
         config.load()
