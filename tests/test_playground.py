@@ -11,6 +11,7 @@ import pytest
 import committee as cm
 from committee.certificates.exact_tests import paired_lower_bound
 from committee.rule.cascade import Cascade
+from committee.text import saving
 
 DOCS = Path(__file__).parent.parent / "docs"
 MAKER = runpy.run_path(str(DOCS / "playground.py"))
@@ -101,8 +102,12 @@ def test_a_certificate_is_that_of_certify(page: Any, halves: tuple[cm.Pool, cm.P
     lines = page.inner_text("pre")
     assert "confidence thresholds" in page.inner_text("table")
     ran = {"cm": cm, "val": val, "test": test}
-    exec(compile(lines, "playground", "exec"), ran)  # the page is ours
-    assert page.inner_text(".answer").startswith(f"{ran['choice'].cascade} is 6.60 times cheaper")
+    assert "than the 0.0 points asked, so certify refuses it" in shown
+    with pytest.raises(cm.Infeasible, match=r"bound reached is −0\.71 points"):
+        exec(compile(lines, "playground", "exec"), ran)  # the page is ours
+    assert page.inner_text(".answer").startswith(f"{ran['choice'].cascade} is 6.6× cheaper than")
+    ratios = (104.2, 99.6, 11.24, 4.449, 1.0, 0.5)
+    assert page.evaluate("(ratios) => ratios.map(saving)", ratios) == [saving(r, 2) for r in ratios]
     assert "at most 0.71 points less accurate" in certificate.text
 
 

@@ -15,7 +15,8 @@ try:
 except ImportError:
     native = None
 # What people should know where there is none; empty where it is there. The figures are ratios of
-# processor time on pools of benchmarks/search_small.py: 1.8 to 7.7 for three models, 44 for four.
+# processor time of benchmarks/search_small.py with and without --plain: 1.8 to 7.7 for three models
+# on pools of several sizes, 44 for four.
 PLAIN = (
     ""
     if native is not None

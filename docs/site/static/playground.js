@@ -57,6 +57,9 @@ const nameOf = ({ stages }) =>
 const percent = (share) => `${(100 * share).toFixed(2)} %`;
 const short = (number) => Number(number.toPrecision(3)).toString();
 const macs = (cost) => (cost >= 1e6 ? `${short(cost / 1e6)} M` : `${short(cost / 1e3)} k`);
+// Two digits, as in a terminal: a few thousand images support no more.
+const times = (ratio) => (ratio >= 99.5 ? ratio.toFixed(0) : ratio.toPrecision(2)) + "×";
+const saving = (ratio) => (ratio >= 1 ? `${times(ratio)} cheaper` : `${times(1 / ratio)} dearer`);
 // A bound is rounded to the safe side.
 const safePoints = (bound) => (Math.ceil(-bound * 1e4 - 1e-7) / 100).toFixed(2);
 
@@ -129,9 +132,9 @@ function sentence(state, found) {
   const { choice, reference } = found, name = PLAYGROUND.models[state.reference];
   const gain = 100 * (choice.test.accuracy - reference.test.accuracy);
   if (choice === reference) return `Nothing cheaper is as accurate: the choice is ${name} itself.`;
-  const speedup = (reference.test.cost / choice.test.cost).toFixed(2);
+  const cheaper = saving(reference.test.cost / choice.test.cost);
   const differs = gain < 0 ? `${(-gain).toFixed(2)} points less` : `${gain.toFixed(2)} points more`;
-  return `${nameOf(choice)} is ${speedup} times cheaper than ${name} and, on the ${PLAYGROUND.samples[1].toLocaleString("en")} images that did not choose it, ${differs} accurate.`;
+  return `${nameOf(choice)} is ${cheaper} than ${name} and, on the ${PLAYGROUND.samples[1].toLocaleString("en")} images that did not choose it, ${differs} accurate.`;
 }
 
 function promise(state, { choice, reference }) {
@@ -141,7 +144,9 @@ function promise(state, { choice, reference }) {
   const bound = pairedLowerBound(wins, losses, PLAYGROUND.samples[1], state.level);
   const least = bound < 0 ? `at most ${safePoints(bound)} points less accurate` : "not less accurate";
   const images = PLAYGROUND.samples[1].toLocaleString("en");
-  return `With ${level} certainty it is ${least} than ${name} on new images like these. Of the ${images}, only the cascade is right on ${wins} and only ${name} on ${losses}.`;
+  const asked = `${(100 * state.within).toFixed(1)} points`;
+  const more = bound < -state.within ? ` That is more than the ${asked} asked, so certify refuses it.` : "";
+  return `With ${level} certainty it is ${least} than ${name} on new images like these.${more} Of the ${images}, only the cascade is right on ${wins} and only ${name} on ${losses}.`;
 }
 
 function python(state) {
@@ -153,7 +158,7 @@ function python(state) {
   return `front = cm.search(${pool}, max_models=${most})\n` +
     `choice = front.matching(${reference}, ${within})\n` +
     `cm.evaluate(choice.cascade, test)\n` +
-    `cm.certify(test, match=${reference}, within=0.05, level=${state.level}, cascade=choice.cascade)`;
+    `cm.certify(test, match=${reference}, ${within}, level=${state.level}, cascade=choice.cascade)`;
 }
 
 function controls() {
