@@ -132,7 +132,7 @@ def _export(spec: ModelSpec, model: TorchModel, path: Path, free: bool) -> None:
                 verbose=False,
             )
     except Exception as error:
-        size, remedy = "", "Leave engine out"
+        size, remedy = "", "Leave engine out, or try a newer torch"
         if free:
             size = " of any size"
             remedy = "List its sizes as models of their own, with resolution"
