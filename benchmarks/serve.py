@@ -21,8 +21,8 @@ Requests of the protocol hold the bytes of one image, or of several, and ask for
 confidence and stage. The offline limit is that of benchmarks/run.py: the share of images that reach
 a stage times what its models alone take an image in batches, on the same processor and in turns.
 
-Results go to benchmarks/results/serve.json and serve.md, with the conditions. Those of --soak are
-added to what is there, and stay when the loads are measured again.
+Results go to benchmarks/results/serve.json and serve.md, with the conditions. Those of --soak,
+and of one pool, are added to what is there.
 """
 
 import argparse
@@ -344,9 +344,10 @@ def main() -> None:
     rounds, seconds = (1, 0.6) if given.quick else (given.rounds, given.seconds)
     before = json.loads(given.out.read_text()) if given.out.is_file() else {"pools": {}}
     now = conditions(1, rounds)
-    results: dict = {"conditions": now, "pools": {}}
+    # What is not measured now stays, with its conditions.
+    results: dict = {**before, "conditions": now}
     if given.soak is not None:
-        results = {"conditions": now, **before}
+        results |= before
     given.work.mkdir(exist_ok=True)
     for name in given.pools.split(","):
         world, missing = WORLDS[name](given.data, given.work, 1, given.quick)
@@ -355,7 +356,7 @@ def main() -> None:
             print(f"{name}: left out, {missing}")
             continue
         found = (
-            measured(world, rounds, seconds)
+            {**measured(world, rounds, seconds), "conditions": now}
             if given.soak is None
             else {
                 "what": world.what,

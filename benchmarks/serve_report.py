@@ -21,7 +21,9 @@ def _loads(found: dict) -> list[str]:
     lines = [
         f"{found['cascade']}, reached by {reach} of the images; the largest is {found['largest']}. "
         "Images a second; milliseconds to an answer (median / 99th percentile); milliseconds of "
-        "the server's processor for each image.",
+        "the server's processor for each image. "
+        f"Measured {found['conditions']['date']}, {found['conditions']['rounds']} rounds, "
+        f"load before {found['conditions']['load before']}.",
         "",
         f"| load | {' | '.join(servers)} |",
         f"|---|{'---|' * len(servers)}",

@@ -62,6 +62,7 @@ def test_the_page_says_which_goals_are_met(bench: dict[str, Any]) -> None:
     found = {
         **{"what": "a pool", "cascade": "a -> b", "largest": "b", "reach": [1.0, 0.5]},
         **{"loads": loads, "goals": goals},
+        "conditions": {"date": "2026-01-02 03:04 UTC", "rounds": 2, "load before": 0.5},
         "asked": {name: bench["asked"](figures) for name, figures in goals.items()},
     }
     page = bench["markdown"]({"conditions": {}, "pools": {"a": found}})
@@ -71,3 +72,4 @@ def test_the_page_says_which_goals_are_met(bench: dict[str, Any]) -> None:
     assert "| images a second over per request | 0.833 | at least 1 | missed |" in page
     assert "| more | 1.500 | at most 1 | missed |" in page
     assert "| offline speedup | 5.000 |  |  |" in page
+    assert "Measured 2026-01-02 03:04 UTC, 2 rounds, load before 0.5." in page
