@@ -224,6 +224,8 @@ def serve_on(
     import ray
     from ray import serve
 
+    # Before it is read: it may change while replicas begin.
+    seen = None if watched is None else file_state(watched)
     service, cascade = _checked(read)
     name, settings = service.settings.name, service.settings
     _start(settings)
@@ -233,7 +235,6 @@ def serve_on(
         _check_answers(settings)
         with _signals() as (stop, again):
             ready(cascade, version_of(cascade), _address(settings))
-            seen = None if watched is None else file_state(watched)
             while not stop.wait(_LOOK):
                 for line in _notes(watcher):
                     note(line)

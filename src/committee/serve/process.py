@@ -106,6 +106,8 @@ async def _serve(
     # Before anything is loaded: a signal without a handler would end the process.
     hangup = asyncio.Event()
     _on_hangup(hangup.set)
+    # And before it is read: it may change while models are loaded.
+    seen = None if watched is None else file_state(watched)
     helpers = [asyncio.create_task(run_noted(each, note)) for each in serving.observers]
     async with _grpc_address(serving, line) as grpc_address:
         running = asyncio.create_task(server.serve(sockets=[listening]))
@@ -116,7 +118,7 @@ async def _serve(
                 ready(served, _address(listening), grpc_address)
                 helpers.append(asyncio.create_task(_reload_at(hangup, serving, note)))
                 if watched is not None:
-                    helpers.append(asyncio.create_task(_look_at(watched, serving, note)))
+                    helpers.append(asyncio.create_task(_look_at(watched, seen, serving, note)))
         finally:
             if serving.current is None:
                 server.should_exit = True
@@ -224,8 +226,10 @@ async def _reload(serving: Serving, note: Callable[[str], None]) -> None:
         note(f"serving {served.cascade}, version {served.version}")
 
 
-async def _look_at(path: Path, serving: Serving, note: Callable[[str], None]) -> None:
-    seen = file_state(path)
+async def _look_at(
+    path: Path, seen: FileState | None, serving: Serving, note: Callable[[str], None]
+) -> None:
+    """Serve the cascade anew whenever its file is no longer as it was seen."""
     while True:
         await asyncio.sleep(_LOOK)
         now = file_state(path)
@@ -234,7 +238,11 @@ async def _look_at(path: Path, serving: Serving, note: Callable[[str], None]) ->
             await _reload(serving, note)
 
 
-def file_state(path: Path) -> tuple[int, int, int] | None:
+# Time of change, size and inode.
+FileState = tuple[int, int, int]
+
+
+def file_state(path: Path) -> FileState | None:
     """Return what changes when a file does; None if it is not there."""
     with suppress(OSError):
         found = path.stat()
