@@ -105,7 +105,7 @@ def test_what_new_samples_say(one: float, two: float, promise: str) -> None:
     found = Checked(
         "test", certificate, Verdict("open", low, low, high, 100, paired=promise == "within")
     )
-    down, up = map(number, found.lines[1].split("bounds")[1].split("and"))
+    down, up = map(number, found.lines[1].split("bounds")[1].split(", ", 1))
     assert down <= 100 * low + NOISE
     assert up >= 100 * high - NOISE
 
