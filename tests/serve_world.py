@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,15 @@ from typing import Any
 from committee import Cascade
 from export_world import embedded
 from forks import Fork
+
+
+def until(holds: Callable[[], Any], seconds: float = 120, pause: float = 0.005) -> None:
+    """Wait for what another thread or process does; the seconds are those of a busy machine."""
+    ends = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < ends
+        time.sleep(pause)
+
 
 CHAIN = Cascade.of(["nano", "tiny", "small"], [0.9, 0.9])
 

@@ -7,8 +7,9 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,6 +26,7 @@ from committee.scale.serve import _notes, by_pending
 from committee.scale.watcher import Teller, Watcher
 from committee.serve.settings import AlarmSettings
 from serve_world import RunningServer, chain_file, serving
+from serve_world import until as wait_until
 from test_serve import INFER, tensor
 from test_serve_observing import made_cascade
 
@@ -55,11 +57,7 @@ def server(folder: Path, ray_address: str) -> Iterator[RunningServer]:
         yield running
 
 
-def until(holds: Callable[[], Any]) -> None:
-    ends = time.monotonic() + 240  # of a busy machine
-    while not holds():
-        assert time.monotonic() < ends
-        time.sleep(0.05)
+until = partial(wait_until, seconds=240, pause=0.05)
 
 
 def total(metrics: str, name: str) -> float:

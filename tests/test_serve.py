@@ -9,7 +9,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -25,7 +25,7 @@ from committee import Cascade, Runner
 from committee.cli import main
 from committee.embedded import embedded_images
 from committee.run.results import read_results
-from serve_world import RunningServer, chain_file, serving
+from serve_world import RunningServer, chain_file, serving, until
 
 IMAGES: Any = embedded_images("test").read(np.arange(60))
 INFER = "/v2/models/cascade/infer"
@@ -136,13 +136,6 @@ def test_requests_at_once_are_answered_as_one_by_one(server: RunningServer, runn
         answers = list(executor.map(ask, IMAGES))
     made = [runner(image) for image in IMAGES]
     assert answers == [(each.class_index, each.stage) for each in made]
-
-
-def until(holds: Callable[[], Any]) -> None:
-    ends = time.monotonic() + 120  # of a busy machine
-    while not holds():
-        assert time.monotonic() < ends
-        time.sleep(0.005)
 
 
 def file_of(image: Any, form: str = "PNG") -> bytes:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -34,7 +34,7 @@ from committee.serve.edge import Edge
 from committee.serve.process import _protocol, _reload
 from committee.serve.served import Serving
 from committee.serve.settings import Settings
-from serve_world import RunningServer, chain_file, serving
+from serve_world import RunningServer, chain_file, serving, until
 from small_world import CLASSES, code_of, images, write_pool
 
 # A model that fails, or waits for a file, where the first pixel of an image says so.
@@ -124,13 +124,6 @@ def world(tmp_path: Path) -> Iterator[World]:
     yield made
     made.open()
     made.executor.shutdown()
-
-
-def until(holds: Callable[[], Any]) -> None:
-    ends = time.monotonic() + 120  # of a busy machine
-    while not holds():
-        assert time.monotonic() < ends
-        time.sleep(0.005)
 
 
 def outputs(answer: httpx.Response) -> dict[str, Any]:
